@@ -1,0 +1,51 @@
+"""Launch: one engine process to be."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+HOST = "{host}"
+PORT = "{port}"
+ENGINE_KEY = "engine-key"
+"""The secret every platform makes anew for each instance: the key that only the gateway and control know."""
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """What marks a resource as ours, in every platform's own terms (`modelport.service`, …)."""
+
+    service: str
+    """The Service's id."""
+    instance: str
+    owner: str
+    """The installation (its state directory's id), so that two on one machine leave each other alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """An engine process to be: what to run, with which environment, and how to see that it is ready.
+
+    An engine makes it from a Plan with HOST and PORT as arguments of their own in `argv`; `bind` puts the real ones
+    in. `secret_env` maps environment names to references (`engine-key`), never to values: the platform resolves them
+    where it runs.
+    """
+
+    argv: tuple[str, ...]
+    health_path: str
+    env: Mapping[str, str] = field(default_factory=dict[str, str])
+    secret_env: Mapping[str, str] = field(default_factory=dict[str, str])
+    routes: tuple[str, ...] = ()
+    """`METHOD /path` of the engine that clients may reach through the generic proxy."""
+    metrics_path: str | None = None
+    grace_s: float = 10.0
+    """Seconds between SIGTERM and SIGKILL."""
+    lease_s: float = 600.0
+    """Seconds the engine goes on when nobody renews its lease."""
+    labels: Labels | None = None
+    host: str = ""
+    port: int = 0
+
+    def bind(self, labels: Labels, host: str, port: int, lease_s: float) -> "Launch":
+        """The same launch for one instance at one address, its marks replaced."""
+        marks = {HOST: host, PORT: str(port)}
+        argv = tuple(marks.get(arg, arg) for arg in self.argv)
+        return replace(self, argv=argv, labels=labels, host=host, port=port, lease_s=lease_s)

@@ -1,0 +1,175 @@
+"""Spec: what a user asks for. YAML, CLI flags and REST all make this one object."""
+
+import hashlib
+import json
+import re
+from typing import Annotated, Any, Literal, cast
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from modelport.domain.units import seconds
+from modelport.errors import ModelportError, nearest
+
+NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+
+Task = Literal["auto", "generate", "embed"]
+MODEL_SUFFIXES = (".gguf", ".safetensors")
+
+
+def _name(value: str) -> str:
+    if not NAME.fullmatch(value):
+        raise ValueError("a name is 1 to 63 of a-z, 0-9 and '-', with a letter or digit at both ends")
+    return value
+
+
+def _no_control(value: str) -> str:
+    if not value.strip() or any(ord(c) < 32 for c in value):
+        raise ValueError("a model is named by an alias, a path or an id, without control characters")
+    return value
+
+
+def _duration(value: object) -> float:
+    try:
+        return seconds(value)
+    except ModelportError as error:
+        raise ValueError(error.message) from None
+
+
+Duration = Annotated[float, BeforeValidator(_duration)]
+"""A field in seconds that also takes `30m`."""
+
+
+class Spec(BaseModel):
+    """One service as wanted. Frozen; unknown keys are errors.
+
+    A Spec never holds a secret. Fields marked "new engine" need a new engine process when they change; the others
+    take effect on the running one.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: Annotated[str, AfterValidator(_no_control), Field(max_length=4096)]
+    """An alias (`smollm2`), a GGUF file or a directory holding one. New engine."""
+    name: Annotated[str, AfterValidator(_name)] = ""
+    """The name clients use as `model`; made from `model` where not given."""
+    engine: str = "auto"
+    """Which engine, or auto. New engine."""
+    platform: str = "process"
+    """Where it runs. New engine."""
+    task: Task = "auto"
+    """Text out (`generate`) or vectors out (`embed`); auto follows the model's own files. New engine."""
+    replicas: Annotated[int, Field(ge=1, le=64)] = 1
+    """Engine processes behind the one name."""
+    context: Annotated[int, Field(ge=64)] | None = None
+    """Tokens one request may use, prompt and answer together; by default what the model was trained for and memory
+    holds. New engine."""
+    parallel: Annotated[int, Field(ge=1, le=256)] | None = None
+    """Requests one replica works on at once. New engine."""
+    port: Annotated[int, Field(ge=1, le=65535)] | Literal["auto"] | None = None
+    """A port of its own on the gateway, beside the common one."""
+    auth: Literal["key", "none"] = "key"
+    """`none` opens the service's own port without a key: loopback only, and `port` must be set."""
+    idle_timeout: Duration = 1800.0
+    """Seconds without a request after which the engines are stopped, to be woken by the next one; 0 is never."""
+    wake_waiters: Annotated[int, Field(ge=0, le=10_000)] = 64
+    """Requests held while the engines start; more are told to come back."""
+    wake_timeout: Duration = 600.0
+    """Seconds a held request waits before it is told to come back."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_name(cls, data: Any) -> Any:
+        given = cast(dict[str, Any], data) if isinstance(data, dict) else {}
+        if isinstance(given.get("model"), str) and not given.get("name"):
+            return {**given, "name": name_from(given["model"])}
+        return cast(Any, data)
+
+    @model_validator(mode="after")
+    def _auth_needs_port(self) -> "Spec":
+        if self.auth == "none" and self.port is None:
+            raise ValueError("auth: none is possible only on a port of the service's own; set port: too")
+        return self
+
+    def engine_hash(self) -> str:
+        """A digest of the fields that need a new engine when they change: two equal ones can share a process."""
+        wanted = {field: getattr(self, field) for field in sorted(NEW_ENGINE)}
+        return hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:16]
+
+
+NEW_ENGINE = frozenset({"name", "model", "engine", "platform", "task", "context", "parallel"})
+
+
+def name_from(model: str) -> str:
+    """A service name made of a model's: the last part of a path, without suffix, in a-z, 0-9 and -."""
+    last = model.rstrip("/").rsplit("/", 1)[-1].lower()
+    for suffix in MODEL_SUFFIXES:
+        last = last.removesuffix(suffix)
+    return re.sub(r"[^a-z0-9]+", "-", last).strip("-")[:63].strip("-") or "model"
+
+
+def parse_spec(data: object, where: str = "the spec") -> Spec:
+    """A Spec from a mapping as YAML or JSON gave it.
+
+    Raises ModelportError with one sentence per problem: which key, which value, and the nearest known key for an
+    unknown one. `where` says whose data it is.
+    """
+    if not isinstance(data, dict):
+        raise ModelportError(f"{where} must be a mapping of keys to values, not {type(data).__name__}.")
+    try:
+        return Spec.model_validate(data)
+    except ValidationError as error:
+        problems = [sentence(e, where, Spec) for e in error.errors(include_url=False)]
+        first = error.errors(include_url=False)[0]
+        raise ModelportError(" ".join(problems), param=str(first["loc"][0]) if first["loc"] else None) from None
+
+
+def sentence(error: Any, where: str, model: type[BaseModel]) -> str:
+    """One pydantic error as a sentence of ours, with a hint for unknown keys."""
+    key = ".".join(str(part) for part in error["loc"] if not str(part).startswith(("constrained", "literal", "int")))
+    if error["type"] == "extra_forbidden":
+        return f"{where} has the unknown key {key!r}.{nearest(key, list(model.model_fields))}"
+    if error["type"] == "missing":
+        return f"{where} lacks the key {key!r}."
+    what = str(error["msg"]).removeprefix("Value error, ").rstrip(".")
+    if not key:
+        return f"{where}: {what}."
+    shown = repr(error["input"])
+    return f"{where}: {key} is {shown if len(shown) < 80 else shown[:77] + '...'}, but {what[:1].lower() + what[1:]}."
+
+
+def parse_file(data: object, where: str) -> list[Spec]:
+    """All Specs of one YAML file: `services:` with a mapping of name to spec (or a list), or a single spec.
+
+    Raises ModelportError when the file holds no service, a name twice, or a spec that is wrong.
+    """
+    if not isinstance(data, dict):
+        raise ModelportError(f"{where} holds no services; write `services:` with a name and a `model:` below it.")
+    content = cast(dict[str, Any], data)
+    if "services" not in content:
+        return [parse_spec(content, where)]
+    if extra := [str(k) for k in content if k != "services"]:
+        raise ModelportError(f"{where} has the unknown key {extra[0]!r} beside 'services'.")
+    services = content["services"]
+    entries: list[Any] = []
+    if isinstance(services, dict):
+        for name, spec in cast(dict[str, Any], services).items():
+            if not isinstance(spec, dict):
+                raise ModelportError(f"{where}: service {name!r} must be a mapping with at least `model:`.")
+            own = cast(dict[str, Any], spec)
+            if own.get("name", name) != name:
+                raise ModelportError(f"{where}: service {name!r} calls itself {own['name']!r}; keep one of the two.")
+            entries.append({**own, "name": str(name)})
+    elif isinstance(services, list):
+        entries = cast(list[Any], services)
+    else:
+        raise ModelportError(f"{where}: `services:` must be a mapping of names to specs, or a list of specs.")
+    if not entries:
+        raise ModelportError(f"{where} holds no services.")
+    specs: list[Spec] = []
+    for number, entry in enumerate(entries, 1):
+        label: object = cast(dict[str, Any], entry).get("name", number) if isinstance(entry, dict) else number
+        specs.append(parse_spec(cast(object, entry), f"{where}: service {label!r}"))
+    names = [spec.name for spec in specs]
+    if doubles := sorted({n for n in names if names.count(n) > 1}):
+        raise ModelportError(f"{where} names the service {doubles[0]!r} twice.")
+    return specs
