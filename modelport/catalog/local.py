@@ -1,0 +1,65 @@
+"""Local models: which GGUF file or files a path on this machine stands for."""
+
+import re
+from pathlib import Path
+
+from modelport.errors import MODEL_NOT_FOUND, ModelportError
+
+# llama.cpp names the parts of a split model so (llama_split_path in src/llama.cpp).
+_PART = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf", re.IGNORECASE | re.DOTALL)
+_MOST_NAMED = 5
+
+
+def gguf_files(path: Path) -> tuple[Path, ...]:
+    """The files of the one model at `path`, in order: one, or all parts of a split one.
+
+    `path` is an existing file or directory; symbolic links are followed. Raises ModelportError when a directory holds
+    no model or several, when a part is missing, and when a file is not a GGUF file by name. OSError passes through.
+    """
+    if path.is_dir():
+        path = _only_model(path)
+    elif path.suffix.lower() != ".gguf":
+        raise ModelportError(f"{str(path)!r} is not a .gguf file; only GGUF models are served so far.", param="model")
+    if not path.is_file():
+        raise ModelportError(f"{str(path)!r} is not a regular file.", param="model")
+    return _parts(path)
+
+
+def _only_model(directory: Path) -> Path:
+    """The first file of the only model in a directory."""
+    names = sorted(entry.name for entry in directory.iterdir())
+    # A projector (mmproj) belongs to the model beside it and is none itself.
+    models = [n for n in names if n.lower().endswith(".gguf") and not n.lower().startswith("mmproj")]
+    if not models:
+        if any(name.endswith(".safetensors") for name in names):
+            raise ModelportError(
+                f"{str(directory)!r} holds safetensors; only GGUF models are served so far. "
+                "Convert it with llama.cpp's convert_hf_to_gguf.py.",
+                param="model",
+            )
+        raise ModelportError(f"{str(directory)!r} holds no .gguf file.", MODEL_NOT_FOUND, param="model")
+    firsts: dict[tuple[str, str], str] = {}
+    for name in models:
+        part = _PART.fullmatch(name)
+        firsts.setdefault((part["stem"], part["count"]) if part else (name, ""), name)
+    if len(firsts) > 1:
+        shown = ", ".join(list(firsts.values())[:_MOST_NAMED]) + (", ..." if len(firsts) > _MOST_NAMED else "")
+        raise ModelportError(f"{str(directory)!r} holds {len(firsts)} models; name one: {shown}.", param="model")
+    return directory / next(iter(firsts.values()))
+
+
+def _parts(path: Path) -> tuple[Path, ...]:
+    part = _PART.fullmatch(path.name)
+    if not part:
+        return (path,)
+    count = int(part["count"])
+    present = {entry.name for entry in path.parent.iterdir()}
+    names = [f"{part['stem']}-{number:05}-of-{part['count']}.gguf" for number in range(1, count + 1)]
+    missing = [name for name in names if name not in present]
+    if missing or not names:
+        raise ModelportError(
+            f"{str(path)!r} is one of {count} parts, and {len(missing)} are missing: "
+            f"{', '.join(missing[:_MOST_NAMED])}{', ...' if len(missing) > _MOST_NAMED else ''}.",
+            param="model",
+        )
+    return tuple(path.parent / name for name in names)

@@ -1,0 +1,101 @@
+"""Parts: what one llama.cpp process takes, share by share.
+
+Measured on x86-64 with xllamacpp 2026.10 (CPU, flash attention on, no prompt cache in RAM), from the buffer sizes it
+prints and from /proc/self/smaps_rollup after requests, on SmolLM2-135M Q4_1 and on models of random weights (llama:
+vocabulary 1,000 to 150,000, embedding 256 to 2,048, feed-forward 2.7 to 4 times that; bert: 2 and 6 layers):
+
+    SmolLM2, context × parallel    512×1  2,048×1  2,048×4  8,192×1  8,192×4  1,024×16
+    KV buffer, MiB                 11.25    45       180      180      720      360     = tokens × kv_bytes_per_token
+    compute buffer, MiB            15.14    16.64    16.64    22.64    22.64    15.64
+    the whole process (PSS), MiB    159      193      331      328      871*     537    * 896 with full prompts
+
+Each compute buffer is physical batch × (4 × (5 × embedding + 3 × feed-forward) + 2 × context) bytes: activations in
+f32 and the attention mask in f16.
+
+What counts is memory that cannot be given back. Where llama.cpp repacks weights for the CPU (Q4_0, Q4_K, IQ4_NL), PSS
+also shows the file's own pages, up to the weights once more, until the kernel wants them for something else.
+"""
+
+from typing import Literal
+
+from modelport.domain.facts import ModelFacts
+from modelport.domain.plan import Part
+
+MIB = 1 << 20
+F32_BYTES = 4
+MASK_BYTES = 2
+"""One f16 per pair of a batch's token and a context's token."""
+PHYSICAL_BATCH = 512
+"""llama.cpp's default n_ubatch. For embeddings the engine makes it the whole context."""
+CONTEXT_STEP = 256
+"""llama.cpp rounds the context of each sequence up to this (src/llama-context.cpp)."""
+
+ACTIVATIONS = (8, 14, 32)
+"""5 + 3 × feed-forward / embedding: 13.0 for SmolLM2, 17.0 at ratio 4, 9.0 for bert, up to 32 for wide models and
+experts. Low, guess, high, as below."""
+PROGRAM_BYTES = (28 * MIB, 34 * MIB, 80 * MIB)
+"""Interpreter, libraries and server with a vocabulary of 1,000: 32 MiB measured."""
+PROGRAM_BYTES_PER_WORD = (250, 450, 900)
+"""The tokenizer in memory: 330 measured with 150,000 short words, 470 with SmolLM2's 49,152."""
+CUDA_BYTES = (40 * MIB, 330 * MIB, 700 * MIB)
+"""What CUDA and its libraries take of a GPU: not measured here; 0.04 to 0.33 GiB printed by vLLM on one GPU
+(shared/memory-truth, non_torch_gib), doubled for cuBLAS workspaces of llama.cpp."""
+SAMPLER_BYTES_PER_WORD = 16
+"""Logits and candidates of one slot: 2.3 MiB measured with 150,000 words."""
+WEIGHTS_SLACK = 0.03
+"""Alignment and padding of repacked rows."""
+SLIDING_SHARE = 6
+"""A model with sliding windows may keep as little as one layer in six in full (gemma 3)."""
+
+
+def parts(
+    facts: ModelFacts, task: Literal["generate", "embed"], device: Literal["cpu", "gpu"], context: int, parallel: int
+) -> tuple[Part, ...]:
+    """The memory of one replica on one device, in bytes; `context` is tokens per request.
+
+    llama.cpp is given context × parallel tokens and splits them evenly. More of either never makes any part smaller.
+    """
+    kv = _round_up(context) * parallel * facts.kv_bytes_per_token
+    return (
+        Part("weights", facts.weight_bytes, facts.weight_bytes, int(facts.weight_bytes * (1 + WEIGHTS_SLACK))),
+        Part("kv cache", kv // SLIDING_SHARE, kv, kv),
+        _embed_buffers(facts, context) if task == "embed" else _generate_buffers(facts, context, parallel),
+        Part("cuda", *CUDA_BYTES) if device == "gpu" else _program(facts),
+    )
+
+
+def _generate_buffers(facts: ModelFacts, context: int, parallel: int) -> Part:
+    batch = min(PHYSICAL_BATCH, _round_up(context) * parallel)
+    low, guess, high = (batch * F32_BYTES * facts.embedding_size * factor for factor in ACTIVATIONS)
+    mask = batch * MASK_BYTES * _round_up(context)
+    sampling = parallel * SAMPLER_BYTES_PER_WORD * facts.vocabulary
+    # Older builds of llama-server set aside logits for the whole batch, and share one mask among all sequences.
+    older = batch * F32_BYTES * facts.vocabulary + mask * (parallel - 1)
+    return Part("compute buffers", low + mask, guess + mask + sampling, high + mask + sampling + older)
+
+
+def _embed_buffers(facts: ModelFacts, context: int) -> Part:
+    """One physical batch holds a whole input. llama.cpp keeps a row of logits for every token of it, even where the
+    model has none to compute (measured: bert with 8,000 tokens took 1,179 MiB, 932 of them logits), and a model made
+    to generate computes them too (SmolLM2 at 8,192: a buffer of 1,754 MiB). Low is a server that saw short inputs.
+    """
+    batch = _round_up(context)
+    low, guess, high = (batch * F32_BYTES * facts.embedding_size * factor for factor in ACTIVATIONS)
+    mask = batch * batch * MASK_BYTES
+    logits = batch * F32_BYTES * facts.vocabulary
+    computed = logits if facts.kv_bytes_per_token else 0
+    return Part(
+        "compute buffers", low // SLIDING_SHARE, guess + mask + logits + computed, high + mask + logits + computed
+    )
+
+
+def _program(facts: ModelFacts) -> Part:
+    sizes = (
+        fixed + per_word * facts.vocabulary
+        for fixed, per_word in zip(PROGRAM_BYTES, PROGRAM_BYTES_PER_WORD, strict=True)
+    )
+    return Part("program", *sizes)
+
+
+def _round_up(tokens: int) -> int:
+    return -(-tokens // CONTEXT_STEP) * CONTEXT_STEP
