@@ -1,0 +1,114 @@
+"""The tables. What each means is in the file that reads and writes it."""
+
+import sqlalchemy as sa
+
+metadata = sa.MetaData()
+
+revision = sa.Table(
+    "revision",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("value", sa.BigInteger, nullable=False),
+)
+
+services = sa.Table(
+    "services",
+    metadata,
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("name", sa.String, nullable=False, unique=True),
+    sa.Column("spec", sa.JSON, nullable=False),
+    sa.Column("version", sa.String, nullable=False),
+    sa.Column("desired", sa.String, nullable=False),
+    sa.Column("state", sa.String, nullable=False),
+    sa.Column("reason", sa.String, nullable=False, default=""),
+    sa.Column("port", sa.Integer, unique=True),
+    sa.Column("plan", sa.JSON),
+    sa.Column("failures", sa.Integer, nullable=False, default=0),
+    sa.Column("retry_at", sa.Float),
+    sa.Column("wake_at", sa.Float),
+    sa.Column("created_at", sa.Float, nullable=False),
+    sa.Column("changed_at", sa.Float, nullable=False),
+)
+
+instances = sa.Table(
+    "instances",
+    metadata,
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("service_id", sa.String, nullable=False, index=True),
+    sa.Column("version", sa.String, nullable=False),
+    sa.Column("state", sa.String, nullable=False),
+    sa.Column("reason", sa.String, nullable=False, default=""),
+    sa.Column("platform", sa.String, nullable=False),
+    sa.Column("engine", sa.String, nullable=False),
+    sa.Column("port", sa.Integer, nullable=False),
+    sa.Column("launch", sa.JSON, nullable=False),
+    sa.Column("instance", sa.JSON),
+    sa.Column("exit", sa.JSON),
+    sa.Column("drain_revision", sa.BigInteger),
+    sa.Column("created_at", sa.Float, nullable=False),
+    sa.Column("changed_at", sa.Float, nullable=False),
+    sa.Column("ready_at", sa.Float),
+)
+
+keys = sa.Table(
+    "keys",
+    metadata,
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("prefix", sa.String, nullable=False, unique=True),
+    sa.Column("digest", sa.String, nullable=False),
+    sa.Column("name", sa.String, nullable=False),
+    sa.Column("scope", sa.String, nullable=False),
+    sa.Column("models", sa.JSON, nullable=False),
+    sa.Column("created_at", sa.Float, nullable=False),
+    sa.Column("expires_at", sa.Float),
+    sa.Column("revoked_at", sa.Float),
+)
+
+gateways = sa.Table(
+    "gateways",
+    metadata,
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("url", sa.String, nullable=False),
+    sa.Column("seen_at", sa.Float, nullable=False),
+    sa.Column("revision", sa.BigInteger, nullable=False),
+    sa.Column("busy", sa.JSON, nullable=False),
+    sa.Column("problems", sa.JSON, nullable=False),
+)
+
+activity = sa.Table(
+    "activity",
+    metadata,
+    sa.Column("service_id", sa.String, primary_key=True),
+    sa.Column("last_request_at", sa.Float, nullable=False),
+)
+
+starts = sa.Table(
+    "starts",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("model", sa.String, nullable=False, index=True),
+    sa.Column("engine", sa.String, nullable=False),
+    sa.Column("seconds", sa.Float, nullable=False),
+    sa.Column("planned_bytes", sa.BigInteger),
+    sa.Column("measured_bytes", sa.BigInteger),
+    sa.Column("at", sa.Float, nullable=False),
+)
+
+requests = sa.Table(
+    "requests",
+    metadata,
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("at", sa.Float, nullable=False, index=True),
+    sa.Column("key_id", sa.String, nullable=False, index=True),
+    sa.Column("service_id", sa.String, nullable=False, index=True),
+    sa.Column("service", sa.String, nullable=False),
+    sa.Column("instance_id", sa.String, nullable=False),
+    sa.Column("route", sa.String, nullable=False),
+    sa.Column("status", sa.Integer, nullable=False),
+    sa.Column("prompt_tokens", sa.Integer, nullable=False),
+    sa.Column("completion_tokens", sa.Integer, nullable=False),
+    sa.Column("cached_tokens", sa.Integer, nullable=False),
+    sa.Column("queue_s", sa.Float, nullable=False),
+    sa.Column("first_byte_s", sa.Float),
+    sa.Column("total_s", sa.Float, nullable=False),
+)
