@@ -1,0 +1,304 @@
+"""Control: the Verbs, done. What a user asks for is checked, written into the store, and left to the reconciler."""
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal
+
+import sqlalchemy as sa
+
+from modelport import __version__
+from modelport.control import planning
+from modelport.control.failure import ended
+from modelport.control.ports import is_free, lowest_free
+from modelport.domain.instance import Observed
+from modelport.domain.service import InfoView, InstanceView, KeyView, PlanView, ServiceView, UsageView
+from modelport.domain.spec import Spec
+from modelport.domain.states import ALIVE, InstanceState, ServiceState
+from modelport.errors import INVALID, NOT_FOUND, ModelportError
+from modelport.platforms import Platform
+from modelport.settings import Settings
+from modelport.store import Store, gateways, instances, keys, services, starts, usage
+from modelport.store.gateways import Gateway
+from modelport.store.instances import Row
+from modelport.store.services import Service
+
+_REPLAN = {
+    ServiceState.STOPPED: ServiceState.PENDING,
+    ServiceState.FAILED: ServiceState.PENDING,
+    ServiceState.STARTING: ServiceState.PLANNING,
+    ServiceState.READY: ServiceState.PLANNING,
+    ServiceState.DEGRADED: ServiceState.PLANNING,
+}
+"""Where a service goes when it gets a new version. The other states look at the version when they get there."""
+_STAGES = (InstanceState.LOADING, InstanceState.INITIALIZING, InstanceState.LAUNCHING)
+
+
+class StoreKeys:
+    """The verbs on keys, on the store alone: they work while control is down."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def create_key(
+        self, name: str, scope: Literal["infer", "admin"], models: Sequence[str], expires_in_s: float | None
+    ) -> KeyView:
+        now = time.time()
+        expires_at = now + expires_in_s if expires_in_s else None
+        with self.store.write() as tx:
+            return keys.create(
+                tx, self.store.pepper, name=name, scope=scope, models=models, expires_at=expires_at, now=now
+            )
+
+    def list_keys(self) -> list[KeyView]:
+        with self.store.read() as tx:
+            return keys.views(tx)
+
+    def revoke_key(self, key: str) -> KeyView:
+        with self.store.write() as tx:
+            return keys.revoke(tx, key, time.time())
+
+
+class Control(StoreKeys):
+    """Implements Verbs. Its methods may be called from any thread but the event loop's."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        *,
+        poke: Callable[[], None],
+        platform: Callable[[str], Platform],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        super().__init__(store)
+        self.settings = settings
+        self.poke = poke
+        self.platform = platform
+        self.loop = loop
+
+    def info(self) -> InfoView:
+        with self.store.read() as tx:
+            live = gateways.live(tx, time.time())
+        return InfoView(version=__version__, gateway_url=_gateway_url(live), pid=os.getpid(), gateways=len(live))
+
+    def plan(self, spec: Spec) -> PlanView:
+        return planning.view(spec, planning.prepare(spec))
+
+    def start(self, spec: Spec) -> ServiceView:
+        with self.store.read() as tx:
+            found = services.by_name(tx, spec.name)
+        if found is None or found.desired != "running" or found.spec != spec:
+            planning.must_fit(planning.prepare(spec))
+        now = time.time()
+        with self.store.write() as tx:
+            found = services.by_name(tx, spec.name)
+            if found is None:
+                services.insert(tx, spec, self._port(tx, spec, None), now)
+            elif found.desired == "removed":
+                self._change(tx, found, spec, now)
+            elif found.spec != spec:
+                raise ModelportError(
+                    f"A service {spec.name!r} exists with another spec. Use `modelport apply` to change it, or "
+                    "give this one another name.",
+                    INVALID,
+                    param="name",
+                )
+            else:
+                self._change(tx, found, spec, now)
+                if found.state is ServiceState.IDLE:
+                    services.wake(tx, found.id, now)
+        self.poke()
+        return self.status(spec.name)
+
+    def apply(self, specs: Sequence[Spec]) -> list[ServiceView]:
+        for spec in specs:
+            planning.must_fit(planning.prepare(spec))
+        now = time.time()
+        with self.store.write() as tx:
+            for spec in specs:
+                found = services.by_name(tx, spec.name)
+                if found is None:
+                    services.insert(tx, spec, self._port(tx, spec, None), now)
+                else:
+                    self._change(tx, found, spec, now)
+        self.poke()
+        return [self.status(spec.name) for spec in specs]
+
+    def _change(self, tx: sa.Connection, found: Service, spec: Spec, now: float, *, restart: bool = False) -> None:
+        count = int(found.version.rpartition(".")[2]) + restart
+        version = f"{spec.engine_hash()}.{count}"
+        values: dict[str, Any] = {"spec": spec, "version": version, "desired": "running"}
+        if spec.port != found.spec.port:
+            values["port"] = self._port(tx, spec, found)
+        renewed = version != found.version or found.desired != "running"
+        if renewed or found.state is ServiceState.FAILED:
+            values |= {"failures": 0, "retry_at": None, "reason": ""}
+            if found.state in _REPLAN:
+                values["state"] = _REPLAN[found.state]
+        services.update(tx, found, now, **values)
+
+    def _port(self, tx: sa.Connection, spec: Spec, own: Service | None) -> int | None:
+        """The port a Spec claims. Raises ModelportError when another service has it or something listens there."""
+        if spec.port is None:
+            return None
+        others = {s.port: s.name for s in services.all_services(tx) if s.port and (own is None or s.id != own.id)}
+        engine_ports = instances.ports(tx)
+        host = "127.0.0.1" if spec.auth == "none" else self.settings.host
+
+        def free(port: int) -> bool:
+            return is_free(port, host)
+
+        if spec.port == "auto":
+            return lowest_free(self.settings.service_ports, set(others) | engine_ports, free)
+        if spec.port in others:
+            raise ModelportError(f"Port {spec.port} belongs to service {others[spec.port]!r}.", param="port")
+        if not (own is not None and own.port == spec.port) and (spec.port in engine_ports or not free(spec.port)):
+            raise ModelportError(
+                f"Port {spec.port} is in use by another program; choose another one, or `port: auto`.", param="port"
+            )
+        return spec.port
+
+    def stop(self, service: str) -> ServiceView:
+        return self._want(service, "stopped")
+
+    def remove(self, service: str) -> ServiceView:
+        return self._want(service, "removed")
+
+    def _want(self, service: str, desired: Literal["stopped", "removed"]) -> ServiceView:
+        with self.store.write() as tx:
+            found = services.find(tx, service)
+            if found.desired != "removed":
+                services.update(tx, found, time.time(), desired=desired)
+        self.poke()
+        return self.status(found.id)
+
+    def restart(self, service: str) -> ServiceView:
+        with self.store.write() as tx:
+            found = services.find(tx, service)
+            self._change(tx, found, found.spec, time.time(), restart=True)
+        self.poke()
+        return self.status(found.id)
+
+    def wake(self, service: str) -> None:
+        """A request waits for it: start it if it sleeps. Called by gateways, again and again while they wait."""
+        with self.store.write() as tx:
+            found = services.find(tx, service)
+            if found.state is not ServiceState.IDLE or found.wake_at:
+                return
+            services.wake(tx, found.id, time.time())
+        self.poke()
+
+    def list(self) -> list[ServiceView]:
+        return self._views(None)
+
+    def status(self, service: str) -> ServiceView:
+        with self.store.read() as tx:
+            found = services.find(tx, service)
+        views = self._views(found.id)
+        if not views:
+            raise ModelportError(f"There is no service {service[:80]!r}.", NOT_FOUND)
+        return views[0]
+
+    def logs(self, service: str, tail: int, follow: bool) -> Iterator[str]:
+        return (line for line in self.lines(service, tail, follow) if line is not None)
+
+    def lines(self, service: str, tail: int, follow: bool) -> Iterator[str | None]:
+        """Like logs, with a None each second in which nothing came, so that a caller sees whether anybody listens."""
+        with self.store.read() as tx:
+            found = services.find(tx, service)
+            rows = [row for row in instances.of_service(tx, found.id) if row.instance is not None]
+        chosen = [row for row in rows if row.state in ALIVE] or rows[-1:]
+        for row in chosen:
+            if row.instance is None:
+                continue
+            stream = self.platform(row.platform).logs(row.instance, tail, follow and row is chosen[-1])
+            pending = None
+            while True:
+                pending = pending or asyncio.run_coroutine_threadsafe(_next(stream), self.loop)
+                try:
+                    line = pending.result(timeout=1)
+                except TimeoutError:
+                    yield None
+                    continue
+                pending = None
+                if line is None:
+                    break
+                yield line
+
+    def usage(self) -> "list[UsageView]":
+        with self.store.read() as tx:
+            return usage.totals(tx)
+
+    def _views(self, only: str | None) -> "list[ServiceView]":
+        now = time.time()
+        with self.store.read() as tx:
+            wanted = [s for s in services.all_services(tx) if only in (None, s.id)]
+            rows = {s.id: instances.of_service(tx, s.id) for s in wanted}
+            live = gateways.live(tx, now)
+            last, estimates = gateways.last_requests(tx), starts.estimates(tx)
+        return [
+            _view(s, [self._instance_view(r, observe=only is not None) for r in rows[s.id]], live, estimates, last)
+            for s in wanted
+        ]
+
+    def _instance_view(self, row: Row, *, observe: bool) -> InstanceView:
+        observed = Observed(running=False)
+        if observe and row.instance is not None and row.state in ALIVE:
+            look = self.platform(row.platform).inspect(row.instance)
+            observed = asyncio.run_coroutine_threadsafe(look, self.loop).result(timeout=10)
+        return InstanceView(
+            id=row.id,
+            state=row.state,
+            platform=row.platform,
+            url=row.instance.url if row.instance else "",
+            created_at=row.created_at,
+            ready_at=row.ready_at,
+            start_s=row.ready_at - row.created_at if row.ready_at else None,
+            pid=observed.pid,
+            memory_bytes=observed.memory_bytes,
+            reason=row.reason,
+            exit=ended(row.exit) if row.exit else "",
+        )
+
+
+async def _next(stream: Any) -> str | None:
+    return await anext(stream, None)
+
+
+def _gateway_url(live: Sequence[Gateway]) -> str:
+    return max(live, key=lambda gateway: gateway.seen_at).url if live else ""
+
+
+def _view(
+    service: Service,
+    views: list[InstanceView],
+    live: Sequence[Gateway],
+    estimates: dict[str, float],
+    last: dict[str, float],
+) -> ServiceView:
+    url = _gateway_url(live)
+    problem = next((g.problems[service.id] for g in live if service.id in g.problems), "")
+    if service.port and url:
+        url = url.rpartition(":")[0] + f":{service.port}"
+    states = {view.state for view in views}
+    coming = next((str(stage) for stage in _STAGES if stage in states), "")
+    plan = service.plan or {}
+    return ServiceView(
+        id=service.id,
+        name=service.name,
+        spec=service.spec,
+        desired=service.desired,
+        state=service.state,
+        reason=" ".join(part for part in (service.reason, problem) if part),
+        stage=coming or str(service.state),
+        estimate_s=estimates.get(service.spec.model),
+        url=f"{url}/v1" if url else "",
+        port=service.port,
+        plan=plan.get("sentence", ""),
+        planned_bytes=plan.get("need_bytes"),
+        last_request_at=last.get(service.id),
+        created_at=service.created_at,
+        instances=tuple(views),
+    )

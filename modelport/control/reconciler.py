@@ -1,0 +1,356 @@
+"""Reconciler: every second, and whenever something happened, one step for each instance and each service.
+
+It remembers nothing between steps that the store does not hold (save which stop is under way), so it can be killed at
+any point: the next one reads the rows, looks what runs, and goes on.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Coroutine
+
+import httpx
+import sqlalchemy as sa
+
+from modelport import platforms
+from modelport.control import planning
+from modelport.control.decide import MAX_FAILED_STARTS, PROVEN_S, backoff_s, decide
+from modelport.control.failure import Reason, explain
+from modelport.control.ports import lowest_free
+from modelport.control.probe import Health, probe
+from modelport.domain.instance import Exit
+from modelport.domain.launch import Labels
+from modelport.domain.states import ALIVE, COMING, InstanceState, ServiceState
+from modelport.domain.units import show_seconds
+from modelport.errors import CANNOT_FIT, ModelportError
+from modelport.platforms import Platform
+from modelport.settings import Settings
+from modelport.store import Store, gateways, instances, revision, services, starts
+from modelport.store.instances import Row
+from modelport.store.services import Service
+
+log = logging.getLogger("modelport.control")
+
+PERIOD_S = 1.0
+STARTING_PERIOD_S = 0.1
+"""While an engine is on its way it is looked at more often: what is waited for is a person, or a held request."""
+REAP_PERIOD_S = 30.0
+_STARTABLE = (ServiceState.PLANNING, ServiceState.STARTING, ServiceState.DEGRADED)
+KEPT_ENDED = 5
+"""Ended instances of a service whose logs and exits are kept."""
+
+
+class Reconciler:
+    """Keeps what runs equal to what the store wants. `run` until cancelled; `poke` from any thread on an event."""
+
+    def __init__(self, settings: Settings, store: Store) -> None:
+        self.settings = settings
+        self.store = store
+        self.platforms: dict[str, Platform] = {}
+        self.event = asyncio.Event()
+        self.loop = asyncio.get_running_loop()
+        self.client = httpx.AsyncClient(trust_env=False)
+        self.busy: dict[str, asyncio.Task[None]] = {}
+        self.renewed: dict[str, float] = {}
+        self.reaped_at = 0.0
+
+    def platform(self, name: str) -> Platform:
+        if name not in self.platforms:
+            self.platforms[name] = platforms.load(name, self.settings.state_dir)
+        return self.platforms[name]
+
+    def poke(self) -> None:
+        self.loop.call_soon_threadsafe(self.event.set)
+
+    async def run(self) -> None:
+        """Reconcile for ever. An error in one round is logged, and the next round tries again."""
+        self.resume()
+        while True:
+            self.event.clear()
+            try:
+                coming = await self.round()
+            except Exception:
+                log.exception("a round of the reconciler failed; the next one tries again")
+                coming = False
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.event.wait(), STARTING_PERIOD_S if coming else PERIOD_S)
+
+    def resume(self) -> None:
+        """After a start: services that were served by engines which a shutdown has stopped begin anew."""
+        with self.store.write() as tx:
+            for service in services.all_services(tx):
+                alive = any(row.state in ALIVE for row in instances.of_service(tx, service.id))
+                if service.state in (ServiceState.READY, ServiceState.DEGRADED, ServiceState.STARTING) and not alive:
+                    services.update(tx, service, time.time(), state=ServiceState.PLANNING)
+
+    async def round(self) -> bool:
+        """One step for everything. True when an engine is on its way."""
+        with self.store.read() as tx:
+            alive = instances.in_states(tx, ALIVE)
+        self._task("reaper", self._reap())
+        for row in alive:
+            self._task(row.id, self._instance(row))
+        if self.busy:  # steps are short but for stops, which go on beside the next rounds
+            await asyncio.wait(self.busy.values(), timeout=STARTING_PERIOD_S)
+        with self.store.read() as tx:
+            everything = services.all_services(tx)
+        for service in everything:
+            if f"plan {service.id}" not in self.busy:
+                await self._service(service.id)
+        with self.store.read() as tx:
+            return bool(instances.in_states(tx, COMING)) or any(
+                s.state in (ServiceState.PENDING, ServiceState.PLANNING) for s in services.all_services(tx)
+            )
+
+    def _task(self, name: str, step: Coroutine[None, None, None]) -> None:
+        if name in self.busy:
+            step.close()
+            return
+        task = asyncio.create_task(step)
+        self.busy[name] = task
+
+        def done(task: asyncio.Task[None]) -> None:
+            self.busy.pop(name, None)
+            if not task.cancelled() and (error := task.exception()):
+                log.error("step of %s failed; it is tried again", name, exc_info=error)
+
+        task.add_done_callback(done)
+
+    # ---- instances ----
+
+    async def _instance(self, row: Row) -> None:
+        platform = self.platform(row.platform)
+        if row.instance is None and row.state is not InstanceState.STOPPING:
+            try:
+                instance = await platform.launch(row.launch)
+            except ModelportError as error:
+                return self._failed(row, Exit(at=time.time()), Reason(error.message))
+            row = self._move(row, instance=instance)
+        if row.instance is None:  # told to end before it was launched
+            self._move(row, state=InstanceState.GONE)
+            return
+        if row.state is InstanceState.STOPPING:
+            await platform.stop(row.instance, row.launch.grace_s)
+            observed = await platform.inspect(row.instance)
+            self._move(row, state=InstanceState.GONE, exit=observed.exit)
+            return
+        await self._renew(row, platform)
+        observed = await platform.inspect(row.instance)
+        if not observed.running:
+            if observed.exit is None and row.state in COMING:  # a crash came between writing down and launching
+                await platform.launch(row.launch)
+                return
+            end = observed.exit or Exit(cause="lost")
+            await platform.stop(row.instance, 0)  # whatever it left behind
+            self._failed(row, end, explain(end))
+        elif row.state in COMING:
+            await self._coming(row, platform)
+        elif row.state is InstanceState.DRAINING:
+            self._draining(row)
+
+    async def _renew(self, row: Row, platform: Platform) -> None:
+        lease = row.launch.lease_s
+        now = time.monotonic()
+        if lease and row.instance and now - self.renewed.get(row.id, 0.0) > min(lease / 4, 30):
+            self.renewed[row.id] = now
+            await platform.renew(row.instance, lease)
+
+    async def _coming(self, row: Row, platform: Platform) -> None:
+        if row.instance is None:
+            return
+        health = await probe(self.client, row.instance.url, row.launch.health_path, row.instance.key_ref)
+        if health is Health.READY:
+            memory = (await platform.inspect(row.instance)).memory_bytes
+            self._ready(row, memory)
+        elif time.time() - row.created_at > self.settings.start_timeout:
+            waited = show_seconds(self.settings.start_timeout)
+            await platform.stop(row.instance, row.launch.grace_s)
+            observed = await platform.inspect(row.instance)
+            self._failed(row, observed.exit or Exit(at=time.time()), Reason(f"it was not ready within {waited}"))
+        else:
+            state = InstanceState.LOADING if health is Health.LOADING else InstanceState.INITIALIZING
+            if row.state is not InstanceState.LOADING:
+                self._move(row, state=state)
+
+    def _ready(self, row: Row, memory_bytes: int | None) -> None:
+        now = time.time()
+        took = now - row.created_at
+        with self.store.write() as tx:
+            row = instances.find(tx, row.id)
+            if row.state not in COMING:
+                return
+            instances.update(tx, row, now, state=InstanceState.READY, ready_at=now)
+            service = services.find(tx, row.service_id)
+            starts.record(
+                tx,
+                model=service.spec.model,
+                engine=row.engine,
+                seconds=took,
+                planned_bytes=(service.plan or {}).get("need_bytes"),
+                measured_bytes=memory_bytes,
+                now=now,
+            )
+        woken = f", {show_seconds(now - service.wake_at)} after it was woken" if service.wake_at else ""
+        log.info("service %s: instance %s is ready after %s%s", service.name, row.id, show_seconds(took), woken)
+
+    def _draining(self, row: Row) -> None:
+        now = time.time()
+        with self.store.write() as tx:
+            row = instances.find(tx, row.id)
+            drained = gateways.drained(gateways.live(tx, now), row.id, row.drain_revision or 0)
+            if row.state is InstanceState.DRAINING and (drained or now - row.changed_at > self.settings.drain_timeout):
+                instances.update(tx, row, now, state=InstanceState.STOPPING)
+                self.event.set()
+
+    def _move(self, row: Row, **values: object) -> Row:
+        with self.store.write() as tx:
+            return instances.update(tx, instances.find(tx, row.id), time.time(), **values)
+
+    def _failed(self, row: Row, end: Exit, reason: Reason) -> None:
+        now = time.time()
+        with self.store.write() as tx:
+            row = instances.find(tx, row.id)
+            if row.state is InstanceState.STOPPING:  # it was to end anyway
+                instances.update(tx, row, now, state=InstanceState.GONE, exit=end)
+                return
+            instances.update(tx, row, now, state=InstanceState.FAILED, reason=reason.text, exit=end)
+            service = services.find(tx, row.service_id)
+            log.warning("service %s: instance %s failed: %s", service.name, row.id, reason.text)
+            if row.version == service.version and service.desired == "running":
+                self._count_failure(tx, service, row, reason, now)
+        self.event.set()
+
+    def _count_failure(self, tx: sa.Connection, service: Service, row: Row, reason: Reason, now: float) -> None:
+        proven = row.ready_at is not None and now - row.ready_at > PROVEN_S
+        failures = 1 if proven else service.failures + 1
+        hopeless = reason.permanent or (failures >= MAX_FAILED_STARTS and row.ready_at is None)
+        serving = any(other.state is InstanceState.READY for other in instances.of_service(tx, service.id))
+        values: dict[str, object] = {"failures": failures, "retry_at": now + backoff_s(failures), "reason": reason.text}
+        if service.state is ServiceState.READY or (serving and service.state is ServiceState.STARTING):
+            service = services.update(tx, service, now, state=ServiceState.DEGRADED)
+        if hopeless and serving:
+            values["retry_at"] = now + backoff_s(99)
+        elif hopeless and service.state in (ServiceState.STARTING, ServiceState.DEGRADED):
+            values["state"] = ServiceState.FAILED
+        services.update(tx, service, now, **values)
+
+    # ---- services ----
+
+    async def _service(self, service_id: str) -> None:
+        now = time.time()
+        with self.store.write() as tx:
+            service = services.find(tx, service_id)
+            rows = instances.of_service(tx, service_id)
+            step = decide(service, rows, now, gateways.last_requests(tx).get(service_id, 0.0))
+            if step.delete:
+                forgotten = [row for row in rows if row.state not in ALIVE]
+                services.delete(tx, service)
+            else:
+                forgotten = [row for row in rows if row.state not in ALIVE][:-KEPT_ENDED]
+                for row in rows:
+                    if row.id in step.wind_down:
+                        self._wind_down(tx, row, now)
+                values: dict[str, object] = {}
+                if step.reason is not None:
+                    values["reason"] = step.reason
+                if step.state is not None:
+                    values["state"] = step.state
+                if step.state in (ServiceState.READY, ServiceState.IDLE):
+                    values |= {"retry_at": None, "wake_at": None}
+                if values:
+                    service = services.update(tx, service, now, **values)
+                    self.event.set()
+            instances.delete(tx, [row.id for row in forgotten])
+        if step.state is not None:
+            log.info("service %s is %s", service.name, step.state)
+        for row in forgotten:
+            if row.instance is not None:
+                await self.platform(row.platform).forget(row.instance)
+        if not step.delete and (service.state is ServiceState.PLANNING or step.launch):
+            self._task(f"plan {service.id}", self._start(service, step.launch))
+
+    def _wind_down(self, tx: sa.Connection, row: Row, now: float) -> None:
+        if row.state is InstanceState.READY:
+            row = instances.update(tx, row, now, state=InstanceState.DRAINING)
+            instances.update(tx, row, now, drain_revision=revision.current(tx))
+        else:
+            instances.update(tx, row, now, state=InstanceState.STOPPING)
+        self.event.set()
+
+    async def _start(self, service: Service, count: int) -> None:
+        """Plan (again: the machine may have changed), and write down `count` instances to be launched."""
+        try:
+            prepared = planning.must_fit(await asyncio.to_thread(planning.prepare, service.spec))
+        except ModelportError as error:
+            return self._cannot_start(service.id, error)
+        now = time.time()
+        with self.store.write() as tx:
+            current = services.find(tx, service.id)
+            if current.version != service.version or current.desired != "running" or current.state != service.state:
+                return  # it was changed while we planned: the next round decides anew
+            plan = {"sentence": prepared.plan.sentence(), "need_bytes": prepared.plan.need_bytes}
+            state = ServiceState.STARTING if current.state is ServiceState.PLANNING else current.state
+            current = services.update(tx, current, now, plan=plan, state=state)
+            for _ in range(count):
+                taken = instances.ports(tx) | {s.port for s in services.all_services(tx)}
+                port = lowest_free(self.settings.engine_ports, taken)
+                labels = Labels(current.id, instances.new_id(), self.store.owner)
+                launch = prepared.launch.bind(labels, "127.0.0.1", port, self.settings.lease)
+                instances.insert(
+                    tx, launch, version=current.version, platform=current.spec.platform, engine=prepared.engine, now=now
+                )
+        self.event.set()
+
+    def _cannot_start(self, service_id: str, error: ModelportError) -> None:
+        now = time.time()
+        with self.store.write() as tx:
+            service = services.find(tx, service_id)
+            log.warning("service %s cannot be started: %s", service.name, error.message)
+            if service.desired != "running" or service.state not in _STARTABLE:
+                return
+            serving = any(row.state is InstanceState.READY for row in instances.of_service(tx, service_id))
+            failures = service.failures + 1
+            passing = error.kind is CANNOT_FIT and failures < MAX_FAILED_STARTS  # memory comes and goes
+            state = ServiceState.DEGRADED if serving else ServiceState.STARTING if passing else ServiceState.FAILED
+            if state is ServiceState.STARTING and service.state is ServiceState.DEGRADED:
+                state = ServiceState.DEGRADED
+            retry_at = now + backoff_s(failures)
+            services.update(tx, service, now, reason=error.message, failures=failures, retry_at=retry_at, state=state)
+        self.event.set()
+
+    # ---- what nobody wants ----
+
+    async def _reap(self) -> None:
+        """End what carries our label and no row wants: left by a crash at a bad moment."""
+        if time.monotonic() - self.reaped_at < REAP_PERIOD_S and self.reaped_at:
+            return
+        self.reaped_at = time.monotonic()
+        for name in platforms.PLATFORMS:
+            platform = self.platform(name)
+            found = await platform.discover(self.store.owner)
+            with self.store.read() as tx:
+                wanted = {row.id for row in instances.in_states(tx, ALIVE)}
+            for instance in found:
+                if instance.labels.instance not in wanted:
+                    log.warning("ending %s, which runs and which nothing wants", instance.labels.instance)
+                    await platform.stop(instance, 5)
+
+    async def shut_down(self) -> None:
+        """Stop every engine, in good order, and keep what is wanted: the next start brings the services back."""
+        now = time.time()
+        with self.store.write() as tx:
+            for row in instances.in_states(tx, ALIVE):
+                if row.state in COMING | {InstanceState.READY}:
+                    self._wind_down(tx, row, now)
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            with self.store.read() as tx:
+                alive = instances.in_states(tx, ALIVE)
+            if not alive:
+                break
+            for row in alive:
+                self._task(row.id, self._instance(row))
+            await asyncio.wait(self.busy.values(), timeout=PERIOD_S, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.sleep(0.02)
+        await self.client.aclose()

@@ -1,0 +1,127 @@
+"""The REST API: each route hands JSON to one Verb and its answer back. Control's unix socket only."""
+
+from collections.abc import Iterator
+from typing import Any, cast
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.exceptions import HTTPException
+
+from modelport.control.control import Control
+from modelport.domain.service import InfoView, KeyView, PlanView, ServiceView, UsageView
+from modelport.domain.spec import parse_file, parse_spec, sentence
+from modelport.errors import INVALID, NOT_FOUND, ModelportError
+
+PREFIX = "/modelport/v1"
+
+
+class NewKey(BaseModel):
+    """The body that makes a key."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(default="", max_length=200)
+    scope: str = Field(default="infer", pattern="^(infer|admin)$")
+    models: list[str] = []
+    expires_in_s: float | None = Field(default=None, gt=0)
+
+
+def make_app(control: Control) -> FastAPI:
+    """The app, over a Control. Endpoints are plain functions: FastAPI runs them in threads, as Control wants."""
+    app = FastAPI(title="Modelport", docs_url=None, redoc_url=None, openapi_url=f"{PREFIX}/openapi.json")
+
+    @app.exception_handler(ModelportError)
+    async def ours(_request: Request, error: ModelportError) -> JSONResponse:
+        return _answer(error)
+
+    @app.exception_handler(HTTPException)
+    async def theirs(_request: Request, error: HTTPException) -> JSONResponse:
+        kind = NOT_FOUND if error.status_code == 404 else INVALID
+        return _answer(ModelportError(f"The control API has no such route: {error.detail}.", kind), error.status_code)
+
+    @app.exception_handler(RequestValidationError)
+    async def malformed(_request: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        return _answer(ModelportError(f"The request's {where} is wrong: {str(first['msg']).lower()}."))
+
+    @app.get(f"{PREFIX}/info")
+    def info() -> InfoView:
+        return control.info()
+
+    @app.post(f"{PREFIX}/plan")
+    def plan(body: dict[str, Any]) -> PlanView:
+        return control.plan(parse_spec(body))
+
+    @app.get(f"{PREFIX}/services")
+    def services() -> list[ServiceView]:
+        return control.list()
+
+    @app.post(f"{PREFIX}/services")
+    def start(body: dict[str, Any]) -> ServiceView:
+        return control.start(parse_spec(body))
+
+    @app.put(f"{PREFIX}/services")
+    def apply(body: dict[str, Any]) -> list[ServiceView]:
+        return control.apply(parse_file(body, "the request"))
+
+    @app.get(f"{PREFIX}/services/{{service}}")
+    def status(service: str) -> ServiceView:
+        return control.status(service)
+
+    @app.delete(f"{PREFIX}/services/{{service}}")
+    def remove(service: str) -> ServiceView:
+        return control.remove(service)
+
+    @app.post(f"{PREFIX}/services/{{service}}/stop")
+    def stop(service: str) -> ServiceView:
+        return control.stop(service)
+
+    @app.post(f"{PREFIX}/services/{{service}}/restart")
+    def restart(service: str) -> ServiceView:
+        return control.restart(service)
+
+    @app.post(f"{PREFIX}/services/{{service}}/wake", status_code=202)
+    def wake(service: str) -> dict[str, str]:
+        control.wake(service)
+        return {"status": "waking"}
+
+    @app.get(f"{PREFIX}/services/{{service}}/logs")
+    def logs(service: str, tail: int = 100, follow: bool = False) -> StreamingResponse:
+        control.status(service)  # an unknown service is a 404, which a stream that has begun could not say
+        return StreamingResponse(_text(control.lines(service, tail, follow)), media_type="text/plain; charset=utf-8")
+
+    @app.get(f"{PREFIX}/keys")
+    def keys() -> list[KeyView]:
+        return control.list_keys()
+
+    @app.post(f"{PREFIX}/keys")
+    def create_key(body: dict[str, Any]) -> KeyView:
+        try:
+            new = NewKey.model_validate(body)
+        except ValidationError as error:
+            raise ModelportError(sentence(error.errors()[0], "the key", NewKey)) from None
+        return control.create_key(new.name, cast(Any, new.scope), new.models, new.expires_in_s)
+
+    @app.delete(f"{PREFIX}/keys/{{key}}")
+    def revoke_key(key: str) -> KeyView:
+        return control.revoke_key(key)
+
+    @app.get(f"{PREFIX}/usage")
+    def usage() -> list[UsageView]:
+        return control.usage()
+
+    return app
+
+
+def _answer(error: ModelportError, status: int | None = None) -> JSONResponse:
+    retry = error.retry_after()
+    headers = {"retry-after": retry} if retry else None
+    return JSONResponse(error.body(), status or error.kind.status, headers=headers)
+
+
+def _text(lines: Iterator[str | None]) -> Iterator[bytes]:
+    for line in lines:
+        yield b"" if line is None else line.encode(errors="replace") + b"\n"

@@ -1,0 +1,99 @@
+"""The control process: one per state directory, on a unix socket that only its owner can reach."""
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import uvicorn
+
+from modelport.control.control import Control
+from modelport.control.reconciler import Reconciler
+from modelport.control.rest import make_app
+from modelport.errors import ModelportError
+from modelport.settings import Settings
+from modelport.store import Store, keys, open_store
+
+ADMIN_KEY = "admin.key"
+"""The file, 0600 in the state directory, that holds the bootstrap admin key."""
+
+
+def run(settings: Settings) -> None:
+    """Run control until SIGTERM or SIGINT, then stop the engines and end. Raises ModelportError."""
+    with locked(settings.state_dir, "control"):
+        store = open_store(settings.state_dir)
+        bootstrap(store)
+        asyncio.run(_serve(settings, store))
+
+
+@contextlib.contextmanager
+def locked(state_dir: Path, name: str) -> Iterator[None]:
+    """Hold the state directory's lock of that name. Raises ModelportError when another process has it. The kernel
+    drops it when the holder dies, however it dies."""
+    with open(os.open(state_dir / f"{name}.lock", os.O_CREAT | os.O_RDWR, 0o600), "r+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = file.read().strip()
+            raise ModelportError(
+                f"Modelport is already serving from {state_dir}" + (f" (process {holder})" if holder else "") + ". "
+                "Use it (`modelport ps`), or give this one another state directory (--state-dir)."
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def bootstrap(store: Store) -> None:
+    """Make the first admin key, into a file only its owner can read. Nothing where there was one already."""
+    with store.write() as tx:
+        if keys.any_admin(tx):
+            return
+        made = keys.create(
+            tx, store.pepper, name="bootstrap", scope="admin", models=[], expires_at=None, now=time.time()
+        )
+        path = store.directory / ADMIN_KEY
+        with open(os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600), "w") as file:
+            file.write(f"{made.secret}\n")
+
+
+async def _serve(settings: Settings, store: Store) -> None:
+    reconciler = Reconciler(settings, store)
+    loop = asyncio.get_running_loop()
+    control = Control(settings, store, poke=reconciler.poke, platform=reconciler.platform, loop=loop)
+    listener = bind(settings.socket)
+    config = uvicorn.Config(make_app(control), log_config=None, access_log=False, lifespan="off", server_header=False)
+    server = uvicorn.Server(config)
+    work = asyncio.create_task(reconciler.run())
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    serving = asyncio.create_task(server._serve([listener]))  # serve() would install handlers of its own
+    await stop.wait()
+    work.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await work
+    await reconciler.shut_down()
+    server.should_exit = True
+    await serving
+    settings.socket.unlink(missing_ok=True)
+
+
+def bind(path: Path) -> socket.socket:
+    """A listening unix socket, mode 0600. One that a dead process left is replaced: our lock says nobody serves it."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX)
+    before = os.umask(0o177)
+    try:
+        listener.bind(str(path))
+    finally:
+        os.umask(before)
+    listener.listen(128)
+    return listener

@@ -1,0 +1,294 @@
+"""Wiring: the one place that puts processes together. `modelport serve` is a small parent of two: control and gateway.
+
+The parent forks before anything heavy is imported or any loop or thread exists, so both start at the same time and
+inherit the tables of engines and platforms as they are. It starts a child that died again, and ends both in order.
+"""
+
+import contextlib
+import ctypes
+import logging
+import os
+import select
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from modelport.domain.verbs import Keys, Verbs
+from modelport.errors import NOT_READY, ModelportError
+from modelport.settings import Settings
+
+if TYPE_CHECKING:
+    from modelport.control.doctor import Check
+
+log = logging.getLogger("modelport.serve")
+
+PR_SET_PDEATHSIG = 1
+RUNS = "runs"
+"""Below the state directory: the private ones of `modelport run`."""
+RUN_LEASE_S = 30.0
+CONTROL, GATEWAY = "control", "gateway"
+
+
+def serve(settings: Settings, on_ready: Callable[[str], None], only: str | None = None) -> None:
+    """Serve until SIGTERM or SIGINT. `on_ready` gets the gateway's URL whenever one began to listen.
+
+    Raises ModelportError when it cannot start: served already, port in use, state directory unusable.
+    """
+    from modelport.store.database import prepare
+
+    settings.socket  # noqa: B018  # a path that is too long is refused before anything is made
+    prepare(settings.state_dir)
+    with _locked(settings.state_dir):
+        _Parent(settings, on_ready).run([only] if only else [CONTROL, GATEWAY])
+
+
+@contextlib.contextmanager
+def private(settings: Settings, *, any_port: bool) -> Iterator[Settings]:
+    """Settings for a server of one's own, which leaves nothing behind: a state directory below the usual one, a short
+    lease. What an earlier one left when it was killed is swept, unless it still runs."""
+    from modelport.store.database import prepare
+
+    prepare(settings.state_dir)
+    runs = settings.state_dir / RUNS
+    runs.mkdir(mode=0o700, exist_ok=True)
+    for old in runs.iterdir():
+        with contextlib.suppress(ModelportError, OSError), _locked(old):
+            if time.time() - old.stat().st_mtime > 2 * RUN_LEASE_S:  # its engines have ended by their lease
+                shutil.rmtree(old, ignore_errors=True)
+    directory = Path(tempfile.mkdtemp(dir=runs))
+    try:
+        changes = {"state_dir": directory, "runtime_dir": None, "lease": RUN_LEASE_S, "log_level": "warning"}
+        yield settings.model_copy(update=changes | ({"port": 0} if any_port else {}))
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def background(settings: Settings) -> Iterator[None]:
+    """A server in a child process, from when it answers until this ends. Raises ModelportError when it cannot start."""
+    told, tell = os.pipe()
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            os.close(told)
+            os.setpgid(0, 0)  # Ctrl-C is the caller's to act on
+            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)  # a caller that is killed ends us in good order
+            log_to_stderr(settings)
+            serve(settings, lambda _url: _say(tell, "ready"))
+            code = 0
+        except ModelportError as error:
+            _say(tell, f"failed {error.message}")
+        except BaseException:
+            log.exception("serving failed")
+        finally:
+            os._exit(code)
+    os.close(tell)
+    try:
+        with open(told) as words:
+            word, _, rest = words.readline().strip().partition(" ")
+        if word != "ready":
+            raise ModelportError(rest or "Modelport could not start; --debug may show why.")
+        while not running(settings):
+            time.sleep(0.02)
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, signal.SIGTERM)
+        os.waitpid(child, 0)
+
+
+def log_to_stderr(settings: Settings) -> None:
+    """One line an event, on stderr, from the level that is set."""
+    level = logging.getLevelNamesMapping().get(settings.log_level.upper())
+    if level is None:
+        raise ModelportError(f"log_level is {settings.log_level!r}; it can be debug, info, warning or error.")
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for noisy in ("httpx", "httpcore", "alembic", "asyncio", "uvicorn.error"):
+        logging.getLogger(noisy).setLevel(max(level, logging.WARNING))
+
+
+def verbs(settings: Settings) -> Verbs:
+    """The Verbs of the control that serves these settings. Raises ModelportError on the first call if none does."""
+    from modelport.client import Client
+
+    return Client(socket=settings.socket)
+
+
+def running(settings: Settings) -> bool:
+    """Whether a control answers for these settings."""
+    try:
+        verbs(settings).info()
+    except ModelportError:
+        return False
+    return True
+
+
+def keys(settings: Settings) -> Keys:
+    """The verbs on keys: control's, or the store's own when control is down, so that a key can always be revoked."""
+    if running(settings):
+        return verbs(settings)
+    from modelport.control.control import StoreKeys
+    from modelport.store import open_store
+
+    if not settings.database.exists():
+        raise ModelportError(
+            f"There is no store in {settings.state_dir} yet; start one with `modelport serve`.", NOT_READY
+        )
+    return StoreKeys(open_store(settings.state_dir))
+
+
+def examine(settings: Settings) -> "list[Check]":
+    """What `modelport doctor` shows."""
+    from modelport.control import doctor
+
+    return doctor.examine(settings, running(settings))
+
+
+def admin_key(settings: Settings) -> str | None:
+    """The bootstrap admin key from its file, where this user may read it."""
+    from modelport.control.server import ADMIN_KEY
+
+    try:
+        return (settings.state_dir / ADMIN_KEY).read_text().strip()
+    except OSError:
+        return None
+
+
+def _locked(state_dir: Path) -> contextlib.AbstractContextManager[None]:
+    from modelport.control.server import locked
+
+    return locked(state_dir, "serve")
+
+
+def _say(pipe: int, words: str) -> None:
+    os.write(pipe, " ".join(words.split()).encode() + b"\n")
+
+
+class _Parent:
+    """Starts the children, restarts what dies, ends them: the gateway first, so that what is in flight is answered."""
+
+    def __init__(self, settings: Settings, on_ready: Callable[[str], None]) -> None:
+        self.settings = settings
+        self.on_ready = on_ready
+        self.children: dict[int, str] = {}
+        self.deaths: dict[str, int] = {}
+        self.started: dict[str, float] = {}
+        self.stopping = False
+
+    def run(self, names: list[str]) -> None:
+        ready, ready_write = os.pipe()
+        wake, wake_write = os.pipe()
+        os.set_blocking(wake_write, False)
+        signal.set_wakeup_fd(wake_write)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._stop)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        due = {name: 0.0 for name in names}
+        failure: ModelportError | None = None
+        url = b""
+        try:
+            while not self.stopping and failure is None:
+                for name in [n for n, at in due.items() if time.monotonic() >= at]:
+                    del due[name]
+                    self._start(name, ready_write)
+                readable, _, _ = select.select([ready, wake], [], [], 0.2 if due else None)
+                if wake in readable:
+                    os.read(wake, 4096)
+                if ready in readable:
+                    url += os.read(ready, 4096)
+                    while b"\n" in url:
+                        line, _, url = url.partition(b"\n")
+                        failure = self._heard(line.decode())
+                for name in self._reaped():
+                    if name in names and not self.stopping:
+                        due[name] = time.monotonic() + min(30.0, 0.1 * 2 ** self.deaths[name])
+                        log.warning("%s ended and is started again", name)
+        finally:
+            signal.set_wakeup_fd(-1)
+            self._end(GATEWAY, 15)
+            self._end(CONTROL, 45)
+        if failure is not None:
+            raise failure
+
+    def _heard(self, line: str) -> ModelportError | None:
+        """A child's word: `ready URL`, or `failed SENTENCE`, which is final before anything was served."""
+        word, _, rest = line.partition(" ")
+        if word == "failed":
+            return ModelportError(rest)
+        if rest:
+            self.on_ready(rest)
+        return None
+
+    def _start(self, name: str, ready_write: int) -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        parent = os.getpid()
+        pid = os.fork()
+        if pid:
+            self.children[pid] = name
+            self.started[name] = time.monotonic()
+            return
+        code = 1
+        try:
+            signal.set_wakeup_fd(-1)
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
+                signal.signal(number, signal.SIG_DFL)
+            # A parent that is killed takes its children along; the engines live on under their shims' lease.
+            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+            if os.getppid() != parent:
+                os._exit(1)
+            os.setpgid(0, 0)  # Ctrl-C reaches the parent only, which ends its children in order
+            self._child(name, ready_write)
+            code = 0
+        except ModelportError as error:
+            _say(ready_write, f"failed {error.message}")
+        except BaseException:
+            log.exception("%s failed", name)
+        finally:
+            os._exit(code)
+
+    def _child(self, name: str, ready_write: int) -> None:
+        if name == CONTROL:
+            from modelport.control.server import run as run_control
+
+            return run_control(self.settings)
+        from modelport.gateway.server import run as run_gateway
+
+        def ready(url: str) -> None:
+            _say(ready_write, f"ready {url}")
+
+        return run_gateway(self.settings, ready)
+
+    def _reaped(self) -> list[str]:
+        names: list[str] = []
+        while self.children:
+            pid, _status = os.waitpid(-1, os.WNOHANG)
+            if not pid:
+                break
+            name = self.children.pop(pid, "")
+            if time.monotonic() - self.started.get(name, 0.0) > 60:
+                self.deaths[name] = 0
+            self.deaths[name] = self.deaths.get(name, 0) + 1
+            names.append(name)
+        return names
+
+    def _end(self, name: str, grace_s: float) -> None:
+        for pid in [pid for pid, child in self.children.items() if child == name]:
+            os.kill(pid, signal.SIGTERM)
+            deadline = time.monotonic() + grace_s
+            while pid in self.children and time.monotonic() < deadline:
+                self._reaped()
+                time.sleep(0.01)
+            if pid in self.children:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+                del self.children[pid]
+
+    def _stop(self, *_: object) -> None:
+        self.stopping = True
