@@ -17,7 +17,9 @@ from pydantic_settings import (
 from modelport.domain.spec import Duration, sentence
 from modelport.errors import ModelportError, nearest
 
-OTHER_VARIABLES = {"MODELPORT_CONFIG", "MODELPORT_KEY", "MODELPORT_SERVICE", "MODELPORT_INSTANCE", "MODELPORT_OWNER"}
+OTHER_VARIABLES = {
+    f"MODELPORT_{name}" for name in ("CONFIG", "KEY", "SERVICE", "INSTANCE", "OWNER", "INSTANCE_DIR", "INSTANCE_URL")
+}
 """Names with our prefix that are not settings: the file's own place, a client's key, and the labels of engines."""
 SOCKET_BYTES = 100
 """The longest path of a unix socket that works everywhere is 107 bytes on Linux (unix(7)); some room is kept."""

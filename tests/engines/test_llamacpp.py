@@ -1,0 +1,68 @@
+"""llama.cpp's command: made of a Plan, without a secret, a path in the name, or a value of its own invention."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from modelport import engines
+from modelport.catalog import resolve
+from modelport.domain.plan import Device, Plan
+from modelport.domain.spec import Spec
+from modelport.engines.llamacpp import SERVER, LlamaCpp
+from modelport.errors import ModelportError
+from tests.catalog.write_gguf import llama
+
+CPU = Device("cpu", "CPU", 2**34, 2**33)
+GPU = Device("gpu", "a GPU", 2**34, 2**33)
+
+
+def plan(device: Device = CPU, task: str = "generate", context: int = 128, parallel: int = 2) -> Plan:
+    return Plan(device, task, (), context, parallel, True, ())  # type: ignore[arg-type]
+
+
+def command(tmp_path: Path, made: Plan) -> tuple[str, ...]:
+    facts = resolve(str(llama(tmp_path / "m.gguf")))
+    return LlamaCpp().launch(facts, made, Spec(model="m", name="chat")).argv
+
+
+def value(argv: tuple[str, ...], flag: str) -> str:
+    return argv[argv.index(flag) + 1]
+
+
+def test_the_command_follows_the_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    argv = command(tmp_path, plan())
+    assert argv[:3] == (sys.executable, "-I", str(SERVER))
+    assert value(argv, "--ctx-size") == "256", "llama.cpp divides it among its slots"
+    assert value(argv, "--parallel") == "2"
+    assert value(argv, "--alias") == "chat"
+    assert (value(argv, "--host"), value(argv, "--port")) == ("{host}", "{port}")
+    assert value(argv, "--n-gpu-layers") == "0"
+
+
+def test_embeddings_take_their_whole_input_in_one_batch(tmp_path: Path) -> None:
+    argv = command(tmp_path, plan(task="embed", context=100, parallel=1))
+    assert "--embeddings" in argv and value(argv, "--ubatch-size") == "100" and value(argv, "--pooling") == "mean"
+
+
+def test_the_key_comes_by_reference_only(tmp_path: Path) -> None:
+    launch = LlamaCpp().launch(resolve(str(llama(tmp_path / "m.gguf"))), plan(), Spec(model="m"))
+    assert launch.secret_env == {"LLAMA_API_KEY": "engine-key"}
+    assert not [argument for argument in launch.argv if argument.startswith("--api-key")]
+
+
+def test_a_llama_server_on_path_is_preferred_and_may_use_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert LlamaCpp().runs_on() == {"cpu"} or "llama-server" in LlamaCpp().installed()
+    binary = tmp_path / "llama-server"
+    binary.write_text("#!/bin/sh\n")
+    binary.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert LlamaCpp().runs_on() == {"cpu", "gpu"}
+    argv = command(tmp_path, plan(GPU))
+    assert argv[0] == str(binary) and value(argv, "--n-gpu-layers") == "999"
+
+
+def test_an_unknown_engine_names_the_nearest() -> None:
+    with pytest.raises(ModelportError, match="engine 'llamacp' is not known.*Did you mean 'llamacpp'"):
+        engines.load("llamacp")
