@@ -1,0 +1,173 @@
+"""Connection: one HTTP/1.1 connection to an upstream, a request at a time, on asyncio and httptools."""
+
+import asyncio
+
+import httptools
+
+READ_AHEAD_BYTES = 256 << 10
+"""What may wait here for a slow client before reading from the engine pauses."""
+MAX_HEADER_BYTES = 64 << 10
+
+
+class UpstreamBroke(Exception):
+    """It closed within an answer, or sent something that is not HTTP."""
+
+
+class UpstreamSilent(Exception):
+    """It sent nothing for longer than allowed."""
+
+
+class Connection(asyncio.Protocol):
+    """send() a request, then head(), then read() until b"". One waiter at a time."""
+
+    def __init__(self) -> None:
+        self.transport: asyncio.Transport = None  # type: ignore[assignment]
+        self.idle_since = 0.0
+        self._parser = httptools.HttpResponseParser(self)
+        self._waiter: asyncio.Future[None] | None = None
+        self._lost = False
+        self._reset()
+
+    def _reset(self) -> None:
+        self.status = 0
+        self.headers: list[tuple[bytes, bytes]] = []
+        self._body: list[bytes] = []
+        self._body_bytes = 0
+        self._header_bytes = 0
+        self._over = self._keep = self._paused = self._until_close = False
+        self._error: UpstreamBroke | None = None
+
+    # What a request does
+
+    def send(self, data: bytes) -> None:
+        """Write a whole request: head and body."""
+        self._reset()
+        self.idle_since = 0.0
+        self.transport.write(data)
+
+    async def head(self, timeout_s: float | None) -> int:
+        """The answer's status, once its header is here. Raises UpstreamBroke, UpstreamSilent."""
+        while not self.status:
+            if self._error is not None:
+                raise self._error
+            await self._wait(timeout_s)
+        return self.status
+
+    async def read(self, timeout_s: float | None) -> bytes:
+        """What has arrived of the body, at least one byte; b"" at its end. Raises UpstreamBroke, UpstreamSilent."""
+        while not self._body:
+            if self._over:
+                return b""
+            if self._error is not None:
+                raise self._error
+            await self._wait(timeout_s)
+        data = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        self._body.clear()
+        self._body_bytes = 0
+        if self._paused:
+            self._paused = False
+            if not self._lost:
+                self.transport.resume_reading()
+        return data
+
+    def header(self, name: bytes) -> bytes:
+        return next((value for key, value in self.headers if key == name), b"")
+
+    def usable(self) -> bool:
+        return not self._lost and not self.transport.is_closing() and self._error is None
+
+    def reusable(self) -> bool:
+        """Whether the answer came whole, was read whole, and both sides keep the connection."""
+        read = self._over and self._keep and not self._body
+        return read and self.usable() and not self.transport.get_write_buffer_size()
+
+    def abort(self) -> None:
+        self.transport.abort()
+
+    async def _wait(self, timeout_s: float | None) -> None:
+        loop = asyncio.get_running_loop()
+        self._waiter = waiter = loop.create_future()
+        timer = loop.call_later(timeout_s, _expire, waiter) if timeout_s else None
+        try:
+            await waiter
+        finally:
+            self._waiter = None
+            if timer is not None:
+                timer.cancel()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _break(self, what: str) -> None:
+        if not self._over and self._error is None:
+            self._error = UpstreamBroke(what)
+        self._keep = False
+        self.transport.abort()
+        self._wake()
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport  # type: ignore[assignment]
+
+    def data_received(self, data: bytes) -> None:
+        if self.idle_since:
+            self.transport.abort()  # nobody asked
+            return
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            self._break("not an HTTP answer")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._lost = True
+        if self._until_close and exc is None and self._error is None:
+            self._over = True
+        elif not self._over and self._error is None:
+            self._error = UpstreamBroke("closed")
+        self._wake()
+
+    # httptools
+
+    def on_message_begin(self) -> None:
+        if self._over:
+            raise ValueError("a second answer to one request")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._header_bytes += len(name) + len(value)
+        if self._header_bytes > MAX_HEADER_BYTES:
+            raise ValueError("header too large")
+        self.headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        status = self._parser.get_status_code()
+        if status < 200:
+            self.headers = []  # 100 Continue and the like: the answer is still to come
+            return
+        names = [name for name, _ in self.headers]
+        chunked = self.header(b"transfer-encoding").lower() == b"chunked"
+        if b"transfer-encoding" in names and not chunked:
+            raise ValueError("unknown transfer encoding")
+        self._until_close = not (chunked or b"content-length" in names or status in (204, 304))
+        self.status = status
+        self._wake()
+
+    def on_body(self, body: bytes) -> None:
+        self._body.append(body)
+        self._body_bytes += len(body)
+        if self._body_bytes > READ_AHEAD_BYTES and not self._paused:
+            self._paused = True
+            self.transport.pause_reading()
+        self._wake()
+
+    def on_message_complete(self) -> None:
+        if self.status:
+            self._over = True
+            self._keep = self._parser.should_keep_alive()
+            self._wake()
+
+
+def _expire(waiter: "asyncio.Future[None]") -> None:
+    if not waiter.done():
+        waiter.set_exception(UpstreamSilent())

@@ -1,0 +1,82 @@
+"""Poller: looks at the store's revision and swaps in the new snapshot when it changed."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from modelport.gateway.routes import Routes
+from modelport.store import Store
+from modelport.store.revision import current
+from modelport.store.snapshot import Snapshot, snapshot
+
+POLL_S = 0.25
+"""A revoked key must stop within a second: one poll, one read, and room for a busy machine."""
+WAITING_POLL_S = 0.05
+"""While requests are held, each poll is time that they wait longer."""
+log = logging.getLogger("modelport.gateway")
+
+
+class Poller:
+    """Reads on a thread of its own, so that a writer that waits for the store's lock delays no revocation."""
+
+    def __init__(self, store: Store, routes: Routes, hurry: asyncio.Event) -> None:
+        self._store = store
+        self._routes = routes
+        self._hurry = hurry
+        self._thread = ThreadPoolExecutor(1, "gateway-read")
+        self._engine_keys: dict[str, str] = {}
+        self._failing = False
+
+    async def run(self, on_swap: Callable[[], None]) -> None:
+        while True:
+            if await self.look():
+                on_swap()
+            self._hurry.clear()
+            pause = WAITING_POLL_S if self._routes.any_held() else POLL_S
+            try:
+                async with asyncio.timeout(pause):
+                    await self._hurry.wait()
+            except TimeoutError:
+                pass
+
+    async def look(self) -> bool:
+        """Whether there was a new snapshot. When the store cannot be read the last one stays in force."""
+        loop = asyncio.get_running_loop()
+        known = self._routes.revision if self._routes.loaded else None
+        try:
+            fresh = await loop.run_in_executor(self._thread, self._read, known)
+        except Exception as error:  # whatever a damaged or locked store raises
+            if not self._failing:
+                log.error("the store cannot be read, the last routes and keys stay in force: %s", error)
+            self._failing = True
+            return False
+        if self._failing:
+            log.info("the store can be read again")
+        self._failing = False
+        if fresh is not None:
+            self._routes.swap(fresh, self._engine_keys)
+        return fresh is not None
+
+    def _read(self, known: int | None) -> Snapshot | None:
+        with self._store.read() as tx:
+            if current(tx) == known:
+                return None
+            fresh = snapshot(tx)
+        replicas = [replica for routed in fresh.services for replica in routed.replicas]
+        keys = {replica.id: self._engine_keys.get(replica.id) or _key(replica.key_ref) for replica in replicas}
+        self._engine_keys = {instance: key for instance, key in keys.items() if key is not None}
+        return fresh
+
+    def close(self) -> None:
+        self._thread.shutdown(wait=False)
+
+
+def _key(reference: str) -> str | None:
+    """An engine's key from `file:/path`, or None where it cannot be read."""
+    scheme, _, path = reference.partition(":")
+    try:
+        return Path(path).read_text().strip() if scheme == "file" else None
+    except OSError:
+        return None

@@ -1,0 +1,121 @@
+"""serve: the gateway process, from its first socket to its last log line."""
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import signal
+import threading
+from collections.abc import Callable
+
+from uvicorn import Config
+from uvicorn.server import ServerState
+
+from modelport.gateway.app import Gateway
+from modelport.gateway.control import ControlDoor
+from modelport.gateway.infer import Inference
+from modelport.gateway.listeners import Listeners, bind_main
+from modelport.gateway.meter import Meter
+from modelport.gateway.poller import Poller
+from modelport.gateway.reporter import Reporter
+from modelport.gateway.requestlog import RequestLog
+from modelport.gateway.routes import Routes
+from modelport.gateway.upstream import Upstream
+from modelport.gateway.wake import Waking
+from modelport.settings import Settings
+from modelport.store import Store, open_store
+
+GRACE_S = 10.0
+"""How long running requests may go on after SIGTERM; their engines have longer, clients of other gateways all of it."""
+KEEP_ALIVE_S = 75
+log = logging.getLogger("modelport.gateway")
+
+
+def run(settings: Settings, on_ready: Callable[[str], None] | None = None) -> None:
+    """The gateway as a process of its own, until SIGTERM. Raises ModelportError where it cannot start."""
+    import uvloop
+
+    store = open_store(settings.state_dir)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve(settings, store, on_ready))
+    finally:
+        store.close()
+
+
+async def serve(settings: Settings, store: Store, on_ready: Callable[[str], None] | None = None) -> None:
+    """Answer requests until SIGTERM, SIGINT or cancellation, then end in good order.
+
+    `on_ready` is called with the bound URL once requests are accepted. Raises ModelportError when the port is taken,
+    before anything else happens.
+    """
+    sock, url = bind_main(settings)
+    control = Upstream("control", f"unix:{settings.socket}", None)
+    waking = Waking(control)
+    routes = Routes(on_free=lambda: reporter.kick())
+    meter, lines = Meter(routes), RequestLog(settings.state_dir / "logs")
+    gateway = Gateway(
+        routes, store.pepper, Inference(settings, routes, waking), ControlDoor(settings, control), meter, lines
+    )
+    state = ServerState()
+    listeners = Listeners(_config(gateway), state, settings)
+    reporter = Reporter(store, f"gw-{secrets.token_hex(6)}", routes, listeners, meter, lines)
+    reporter.url = url
+    poller = Poller(store, routes, waking.hurry)
+
+    stop = _stop_on_signals()
+    await poller.look()
+    await listeners.open_main(sock)
+    await listeners.apply(routes)
+    await reporter.report()
+    log.info("gateway listens on %s", url)
+    if on_ready is not None:
+        on_ready(url)
+    loops = [asyncio.create_task(poller.run(reporter.kick)), asyncio.create_task(reporter.run())]
+    try:
+        await stop.wait()
+    finally:
+        listeners.close()
+        await _finish(state)
+        for task in loops:
+            task.cancel()
+        await asyncio.gather(*loops, return_exceptions=True)
+        waking.close()
+        for upstream in (control, *routes.all_upstreams()):
+            upstream.close()
+        poller.close()
+        await reporter.close()
+
+
+def _config(gateway: Gateway) -> Config:
+    """uvicorn as a parser and writer only: no lifespan, no websockets, no log, no headers of its own."""
+    config = Config(
+        gateway, interface="asgi3", lifespan="off", ws="none", access_log=False, log_config=None, proxy_headers=False,
+        server_header=False, date_header=False, timeout_keep_alive=KEEP_ALIVE_S,
+    )  # fmt: skip
+    config.load()
+    return config
+
+
+def _stop_on_signals() -> asyncio.Event:
+    stop = asyncio.Event()
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
+
+
+async def _finish(state: ServerState) -> None:
+    """Close idle connections, let running requests end, and cancel those that take too long."""
+    for connection in list(state.connections):
+        connection.shutdown()
+    tasks = set(state.tasks)
+    if tasks:
+        _, late = await asyncio.wait(tasks, timeout=GRACE_S)
+        for task in late:
+            task.cancel()
+        if late:
+            await asyncio.wait(late, timeout=1.0)
+    for connection in list(state.connections):
+        with contextlib.suppress(Exception):
+            connection.transport.close()

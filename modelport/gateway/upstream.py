@@ -1,0 +1,87 @@
+"""Upstream: one address that requests are passed to (an engine, or control's socket), and its kept connections."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import cast
+from urllib.parse import urlsplit
+
+from modelport.gateway.connection import Connection
+
+CONNECT_S = 3.0
+IDLE_S = 2.0
+"""Idle connections are not kept longer: engines close theirs after 5 s or more, and a request must not cross that."""
+DOWN_S = 1.0
+"""How long an address that could not be reached is left alone."""
+
+
+class ConnectFailed(Exception):
+    """No connection: nothing was sent, so the request may go elsewhere."""
+
+
+class Upstream:
+    """`url` is `http://host:port` or `unix:/path`. `key` is sent to it; a client's never is."""
+
+    def __init__(self, name: str, url: str, key: str | None, routes: tuple[str, ...] = ()) -> None:
+        self.id = name
+        self.url = url
+        self.key = key or ""
+        self.routes = frozenset(routes)
+        self.in_flight = 0
+        self.down_until = 0.0
+        self.on_free: Callable[[Upstream], None] | None = None
+        """Called when the last request in flight ends; set once nothing is routed here any more."""
+        parts = urlsplit(url)
+        self._path = url.removeprefix("unix:") if parts.scheme == "unix" else None
+        self._host, self._port = parts.hostname or "", parts.port or 80
+        host = "localhost" if self._path else parts.netloc
+        secret = f"authorization: Bearer {key}\r\n" if key else ""
+        self.head = f"host: {host}\r\n{secret}".encode("latin-1")
+        self._idle: list[Connection] = []
+
+    async def connection(self) -> Connection:
+        """A kept connection or a new one. Raises ConnectFailed."""
+        oldest = time.monotonic() - IDLE_S
+        while self._idle:
+            kept = self._idle.pop()
+            if kept.idle_since >= oldest and kept.usable():
+                return kept
+            kept.abort()
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                if self._path is not None:
+                    _, made = await loop.create_unix_connection(Connection, self._path)
+                else:
+                    _, made = await loop.create_connection(Connection, self._host, self._port)
+        except OSError as error:  # TimeoutError is one
+            self.down_until = time.monotonic() + DOWN_S
+            raise ConnectFailed from error
+        return cast(Connection, made)
+
+    def give_back(self, connection: Connection) -> None:
+        """Keep a connection for the next request when its answer came whole, else close it at once."""
+        if connection.reusable() and self.on_free is None:
+            connection.idle_since = time.monotonic()
+            self._idle.append(connection)
+        else:
+            connection.abort()
+
+    def enter(self) -> None:
+        self.in_flight += 1
+
+    def leave(self) -> None:
+        self.in_flight -= 1
+        if self.in_flight == 0 and self.on_free is not None:
+            self.on_free(self)
+
+    def sweep(self) -> None:
+        """Close what was idle for too long."""
+        oldest = time.monotonic() - IDLE_S
+        for kept in [c for c in self._idle if c.idle_since < oldest or not c.usable()]:
+            self._idle.remove(kept)
+            kept.abort()
+
+    def close(self) -> None:
+        while self._idle:
+            self._idle.pop().abort()
