@@ -24,6 +24,7 @@ from modelport.settings import Settings
 
 if TYPE_CHECKING:
     from modelport.control.doctor import Check
+    from modelport.gateway.listeners import Listening
 
 log = logging.getLogger("modelport.serve")
 
@@ -39,12 +40,14 @@ def serve(settings: Settings, on_ready: Callable[[str], None], only: str | None 
 
     Raises ModelportError when it cannot start: served already, port in use, state directory unusable.
     """
+    from modelport.gateway.listeners import bind_main
     from modelport.store.database import prepare
 
     settings.socket  # noqa: B018  # a path that is too long is refused before anything is made
     prepare(settings.state_dir)
     with _locked(settings.state_dir):
-        _Parent(settings, on_ready).run([only] if only else [CONTROL, GATEWAY])
+        names = [only] if only else [CONTROL, GATEWAY]
+        _Parent(settings, on_ready, bind_main(settings) if GATEWAY in names else None).run(names)
 
 
 @contextlib.contextmanager
@@ -173,9 +176,12 @@ def _say(pipe: int, words: str) -> None:
 class _Parent:
     """Starts the children, restarts what dies, ends them: the gateway first, so that what is in flight is answered."""
 
-    def __init__(self, settings: Settings, on_ready: Callable[[str], None]) -> None:
+    def __init__(self, settings: Settings, on_ready: Callable[[str], None], listening: "Listening | None") -> None:
         self.settings = settings
         self.on_ready = on_ready
+        self.listening = listening
+        """The public socket is the parent's: while a gateway is started again, connections wait instead of being
+        refused, and the URL stays the same."""
         self.children: dict[int, str] = {}
         self.deaths: dict[str, int] = {}
         self.started: dict[str, float] = {}
@@ -211,6 +217,8 @@ class _Parent:
                         log.warning("%s ended and is started again", name)
         finally:
             signal.set_wakeup_fd(-1)
+            if self.listening:
+                self.listening[0].close()
             self._end(GATEWAY, 15)
             self._end(CONTROL, 45)
         if failure is not None:
@@ -255,6 +263,8 @@ class _Parent:
 
     def _child(self, name: str, ready_write: int) -> None:
         if name == CONTROL:
+            if self.listening:
+                self.listening[0].close()
             from modelport.control.server import run as run_control
 
             return run_control(self.settings)
@@ -263,7 +273,7 @@ class _Parent:
         def ready(url: str) -> None:
             _say(ready_write, f"ready {url}")
 
-        return run_gateway(self.settings, ready)
+        return run_gateway(self.settings, ready, self.listening)
 
     def _reaped(self) -> list[str]:
         names: list[str] = []

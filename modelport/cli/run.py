@@ -93,7 +93,9 @@ def _service(control: "Verbs", wanted: "Spec", quiet: bool) -> "Iterator[tuple[S
 def _announce(service: "ServiceView", key: str, ready_s: float, json: bool) -> None:
     embeds = service.spec.task == "embed"
     question: dict[str, Any] = (
-        {"input": "Hello"} if embeds else {"messages": [{"role": "user", "content": "Which city is the capital of France?"}]}
+        {"input": "Hello"}
+        if embeds
+        else {"messages": [{"role": "user", "content": "Which city is the capital of France?"}]}
     )
     body = jsonlib.dumps({"model": service.name, **question})
     path = "/embeddings" if embeds else "/chat/completions"

@@ -11,6 +11,10 @@ ANONYMOUS = Key(id="-", prefix="", digest=b"", scope="infer", models=frozenset()
 """Who asks on a service's own port with `auth: none`."""
 
 
+class Unknown(ModelportError):
+    """A key, model or service that the last snapshot does not have; the store may know it by now."""
+
+
 def admit(headers: Mapping[bytes, bytes], keys: Mapping[str, Key], pepper: bytes) -> Key:
     """The key a request came with. Raises ModelportError (401): none, unknown, revoked or expired."""
     text = _presented(headers)
@@ -22,7 +26,7 @@ def admit(headers: Mapping[bytes, bytes], keys: Mapping[str, Key], pepper: bytes
     # The HMAC is made for unknown prefixes too, so that the time taken does not tell which exist.
     made = digest(pepper, text)
     if key is None or not hmac.compare_digest(made, key.digest):
-        raise ModelportError("This API key is not known, or was revoked.", UNAUTHORIZED)
+        raise Unknown("This API key is not known, or was revoked.", UNAUTHORIZED)
     if key.expires_at is not None and key.expires_at <= time.time():
         raise ModelportError("This API key has expired; ask for a new one.", UNAUTHORIZED)
     return key

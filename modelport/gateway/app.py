@@ -11,7 +11,7 @@ from enum import Enum
 from typing import Any
 
 from modelport.errors import INTERNAL, METHOD_NOT_ALLOWED, NOT_FOUND, NOT_READY, ModelportError
-from modelport.gateway.admit import ANONYMOUS, admit, may_use, require_admin
+from modelport.gateway.admit import ANONYMOUS, Unknown, admit, may_use, require_admin
 from modelport.gateway.control import ControlDoor
 from modelport.gateway.infer import Inference, engine_path
 from modelport.gateway.meter import Meter
@@ -44,7 +44,14 @@ class Gateway:
     """What a request meets: admission, then the row's answer. One line is written for each, whatever becomes of it."""
 
     def __init__(
-        self, routes: Routes, pepper: bytes, inference: Inference, control: ControlDoor, meter: Meter, lines: RequestLog
+        self,
+        routes: Routes,
+        pepper: bytes,
+        inference: Inference,
+        control: ControlDoor,
+        meter: Meter,
+        lines: RequestLog,
+        catch_up: Callable[[], Awaitable[bool]],
     ) -> None:
         self.routes = routes
         self.inference = inference
@@ -52,6 +59,8 @@ class Gateway:
         self.meter = meter
         self._pepper = pepper
         self._lines = lines
+        self._catch_up = catch_up
+        """Looks whether the store has changed; True when it had."""
         self._ids = itertools.count()
         self._id_prefix = f"req-{secrets.token_hex(6)}-"
 
@@ -62,7 +71,12 @@ class Gateway:
         try:
             if request.connection.gone:  # before this task had its first turn
                 raise asyncio.CancelledError
-            await self._answer(request)
+            try:
+                await self._answer(request)
+            except Unknown:
+                if not await self._catch_up():
+                    raise
+                await self._answer(request)
         except ModelportError as error:
             await self._fail(request, error)
         except asyncio.CancelledError:
@@ -216,7 +230,7 @@ async def service(gateway: Gateway, request: Request, key: Key) -> None:
         parts = request.path.split("/", 3)
         found = gateway.routes.by_name.get(parts[2]) or gateway.routes.by_id.get(parts[2])
         if found is None or len(parts) < 4:
-            raise ModelportError("There is no such service here.", NOT_FOUND)
+            raise Unknown("There is no such service here.", NOT_FOUND)
         route, path = found, engine_path(request.path)
     if request.method == "POST" and path in INFERENCE:
         request.route = path

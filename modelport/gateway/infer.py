@@ -3,7 +3,7 @@
 import time
 
 from modelport.errors import MODEL_NOT_FOUND, NOT_FOUND, ModelportError, nearest
-from modelport.gateway.admit import may_use, require_model
+from modelport.gateway.admit import Unknown, may_use, require_model
 from modelport.gateway.connection import Connection
 from modelport.gateway.relay import Passage
 from modelport.gateway.request import Request, perf
@@ -62,7 +62,7 @@ class Inference:
             known = [known for known in self._routes.by_name if may_use(key, known)]
             shown = name if len(name) <= 80 else name[:77] + "..."
             hint = nearest(shown, known)
-            raise ModelportError(f"There is no model {shown!r} here.{hint}", MODEL_NOT_FOUND, param="model")
+            raise Unknown(f"There is no model {shown!r} here.{hint}", MODEL_NOT_FOUND, param="model")
         require_model(key, name)
         return route
 

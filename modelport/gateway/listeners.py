@@ -14,6 +14,8 @@ from modelport.gateway.protocol import ClientConnection
 from modelport.gateway.routes import Routes
 from modelport.settings import Settings
 
+Listening = tuple[socket.socket, str]
+"""A listening socket and the URL it is known by."""
 LOOPBACK = "127.0.0.1"
 BACKLOG = 2048
 log = logging.getLogger("modelport.gateway")
@@ -97,7 +99,7 @@ def bind(host: str, port: int) -> socket.socket:
     return sock
 
 
-def bind_main(settings: Settings) -> tuple[socket.socket, str]:
+def bind_main(settings: Settings) -> Listening:
     """The common port's socket and its URL. Raises ModelportError that names the port and the setting."""
     try:
         sock = bind(settings.host, settings.port)

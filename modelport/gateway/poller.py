@@ -15,24 +15,26 @@ POLL_S = 0.25
 """A revoked key must stop within a second: one poll, one read, and room for a busy machine."""
 WAITING_POLL_S = 0.05
 """While requests are held, each poll is time that they wait longer."""
+TOGETHER_S = 0.01
 log = logging.getLogger("modelport.gateway")
 
 
 class Poller:
     """Reads on a thread of its own, so that a writer that waits for the store's lock delays no revocation."""
 
-    def __init__(self, store: Store, routes: Routes, hurry: asyncio.Event) -> None:
+    def __init__(self, store: Store, routes: Routes, hurry: asyncio.Event, on_swap: Callable[[], None]) -> None:
         self._store = store
         self._routes = routes
         self._hurry = hurry
+        self._on_swap = on_swap
+        self._next: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, "gateway-read")
         self._engine_keys: dict[str, str] = {}
         self._failing = False
 
-    async def run(self, on_swap: Callable[[], None]) -> None:
+    async def run(self) -> None:
         while True:
-            if await self.look():
-                on_swap()
+            await self.look()
             self._hurry.clear()
             pause = WAITING_POLL_S if self._routes.any_held() else POLL_S
             try:
@@ -41,8 +43,22 @@ class Poller:
             except TimeoutError:
                 pass
 
-    async def look(self) -> bool:
-        """Whether there was a new snapshot. When the store cannot be read the last one stays in force."""
+    async def catch_up(self) -> bool:
+        """Whether a look that begins after this call brings a new snapshot: what was just made is known at once.
+        Calls that come close together share one look, so that a stranger who guesses keys costs little."""
+        before = self._routes.revision
+        if self._next is None:
+            self._next = asyncio.create_task(self._look_soon())
+        await asyncio.shield(self._next)
+        return self._routes.revision != before
+
+    async def _look_soon(self) -> None:
+        await asyncio.sleep(TOGETHER_S)
+        self._next = None
+        await self.look()
+
+    async def look(self) -> None:
+        """Swap in a new snapshot where there is one. When the store cannot be read the last one stays in force."""
         loop = asyncio.get_running_loop()
         known = self._routes.revision if self._routes.loaded else None
         try:
@@ -51,13 +67,13 @@ class Poller:
             if not self._failing:
                 log.error("the store cannot be read, the last routes and keys stay in force: %s", error)
             self._failing = True
-            return False
+            return
         if self._failing:
             log.info("the store can be read again")
         self._failing = False
         if fresh is not None:
             self._routes.swap(fresh, self._engine_keys)
-        return fresh is not None
+            self._on_swap()
 
     def _read(self, known: int | None) -> Snapshot | None:
         with self._store.read() as tx:

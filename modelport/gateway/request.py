@@ -25,7 +25,7 @@ class Request:
     """Fields below the line are filled as the request goes on its way; the log line is made of them at the end."""
 
     __slots__ = (
-        "_receive", "_send", "begun", "connection", "ended", "first_byte_s", "headers", "hold_until", "id",
+        "_receive", "_send", "_whole", "begun", "connection", "ended", "first_byte_s", "headers", "hold_until", "id",
         "instance_id", "key_id", "method", "path", "query", "queue_s", "route", "scope", "service", "service_id",
         "shown_id", "sse", "started", "status", "stream", "task", "usage",
     )  # fmt: skip
@@ -35,6 +35,7 @@ class Request:
         self.scope = scope
         self._receive = receive
         self._send = send
+        self._whole: bytes | None = None
         self.connection: ClientConnection = scope["connection"]
         self.method: str = scope["method"]
         self.path: str = scope["raw_path"].decode("ascii")
@@ -66,7 +67,13 @@ class Request:
             self.task.cancel()
 
     async def body(self, limit: int, pause_s: float) -> bytes:
-        """The whole body. Raises ModelportError: 413 above `limit` bytes, 408 when it comes too slowly."""
+        """The whole body, also a second time. Raises ModelportError: 413 above `limit` bytes, 408 when it comes too
+        slowly."""
+        if self._whole is None:
+            self._whole = await self._read(limit, pause_s)
+        return self._whole
+
+    async def _read(self, limit: int, pause_s: float) -> bytes:
         declared = self.headers.get(b"content-length")
         if declared is not None and int(declared) > limit:
             raise _too_large(limit)

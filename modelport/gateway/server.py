@@ -14,7 +14,7 @@ from uvicorn.server import ServerState
 from modelport.gateway.app import Gateway
 from modelport.gateway.control import ControlDoor
 from modelport.gateway.infer import Inference
-from modelport.gateway.listeners import Listeners, bind_main
+from modelport.gateway.listeners import Listeners, Listening, bind_main
 from modelport.gateway.meter import Meter
 from modelport.gateway.poller import Poller
 from modelport.gateway.reporter import Reporter
@@ -31,37 +31,42 @@ KEEP_ALIVE_S = 75
 log = logging.getLogger("modelport.gateway")
 
 
-def run(settings: Settings, on_ready: Callable[[str], None] | None = None) -> None:
+def run(settings: Settings, on_ready: Callable[[str], None] | None = None, listening: Listening | None = None) -> None:
     """The gateway as a process of its own, until SIGTERM. Raises ModelportError where it cannot start."""
     import uvloop
 
     store = open_store(settings.state_dir)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(serve(settings, store, on_ready))
+            runner.run(serve(settings, store, on_ready, listening))
     finally:
         store.close()
 
 
-async def serve(settings: Settings, store: Store, on_ready: Callable[[str], None] | None = None) -> None:
+async def serve(
+    settings: Settings,
+    store: Store,
+    on_ready: Callable[[str], None] | None = None,
+    listening: Listening | None = None,
+) -> None:
     """Answer requests until SIGTERM, SIGINT or cancellation, then end in good order.
 
-    `on_ready` is called with the bound URL once requests are accepted. Raises ModelportError when the port is taken,
-    before anything else happens.
+    `listening` is a socket that a parent bound already and its URL; without, the port of the settings is bound.
+    `on_ready` is called with the URL once requests are accepted. Raises ModelportError when the port is taken, before
+    anything else happens.
     """
-    sock, url = bind_main(settings)
+    sock, url = listening or bind_main(settings)
     control = Upstream("control", f"unix:{settings.socket}", None)
     waking = Waking(control)
     routes = Routes(on_free=lambda: reporter.kick())
     meter, lines = Meter(routes), RequestLog(settings.state_dir / "logs")
-    gateway = Gateway(
-        routes, store.pepper, Inference(settings, routes, waking), ControlDoor(settings, control), meter, lines
-    )
+    poller = Poller(store, routes, waking.hurry, on_swap=lambda: reporter.kick())
+    inference, door = Inference(settings, routes, waking), ControlDoor(settings, control)
+    gateway = Gateway(routes, store.pepper, inference, door, meter, lines, poller.catch_up)
     state = ServerState()
     listeners = Listeners(_config(gateway), state, settings)
     reporter = Reporter(store, f"gw-{secrets.token_hex(6)}", routes, listeners, meter, lines)
     reporter.url = url
-    poller = Poller(store, routes, waking.hurry)
 
     stop = _stop_on_signals()
     await poller.look()
@@ -71,7 +76,7 @@ async def serve(settings: Settings, store: Store, on_ready: Callable[[str], None
     log.info("gateway listens on %s", url)
     if on_ready is not None:
         on_ready(url)
-    loops = [asyncio.create_task(poller.run(reporter.kick)), asyncio.create_task(reporter.run())]
+    loops = [asyncio.create_task(poller.run()), asyncio.create_task(reporter.run())]
     try:
         await stop.wait()
     finally:

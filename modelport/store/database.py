@@ -1,5 +1,6 @@
 """Store: one installation's database, opened safely: local disk, 0600, WAL, writers begin immediate."""
 
+import fcntl
 import os
 import secrets
 from collections.abc import Iterator
@@ -78,12 +79,14 @@ def open_store(directory: Path) -> Store:
     event.listen(engine, "connect", _on_connect)
     event.listen(engine, "begin", _on_begin)
     try:
-        if not path.exists():
-            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-        with engine.connect() as connection:
-            found = _found_version(connection)
-        if found != HEAD:
-            _migrate(engine, found)
+        with open(os.open(directory / "store.lock", os.O_CREAT | os.O_RDWR, 0o600)) as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # SQLite switches to WAL without waiting for others who do the same
+            if not path.exists():
+                os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+            with engine.connect() as connection:
+                found = _found_version(connection)
+            if found != HEAD:
+                _migrate(engine, found)
     except (OSError, DatabaseError) as error:
         raise ModelportError(
             f"The store {path} cannot be opened: {getattr(error, 'orig', error)}. If it is damaged, move it away; "
@@ -181,8 +184,6 @@ def _migrate(engine: sa.Engine, found: str) -> None:
             "Use that Modelport, or another state_dir."
         )
     with engine.connect().execution_options(modelport_write=True) as connection, connection.begin():
-        if _found_version(connection) == HEAD:
-            return  # another process migrated while we waited for the lock
         config.attributes["connection"] = connection
         try:
             command.upgrade(config, "head")

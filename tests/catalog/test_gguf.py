@@ -7,12 +7,12 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
-from write_gguf import LLAMA, LLAMA_TENSORS, gguf, llama, string, value
 
 from modelport.catalog.aliases import alias_directory
 from modelport.catalog.ggml_types import GGML_TYPES
 from modelport.catalog.gguf import Skipped, read_header
 from modelport.errors import ModelportError
+from tests.catalog.write_gguf import LLAMA, LLAMA_TENSORS, gguf, llama, string, value
 
 
 def refusal(path: Path, data: bytes) -> str:

@@ -6,11 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from write_gguf import F16, F32, LLAMA, LLAMA_TENSORS, gguf, llama
 
 from modelport.catalog import resolve
 from modelport.catalog.aliases import ALIASES, Alias
 from modelport.errors import MODEL_NOT_FOUND, ModelportError
+from tests.catalog.write_gguf import F16, F32, LLAMA, LLAMA_TENSORS, gguf, llama
 
 
 def refusal(source: str | Path) -> ModelportError:

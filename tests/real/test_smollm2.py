@@ -134,6 +134,7 @@ def test_a_sleeping_model_wakes_for_a_request(real: Serving) -> None:
     real.client.start(Spec(model="smollm2", name="sleeper", context=512, parallel=1, idle_timeout="1s"))  # type: ignore[arg-type]
     real.ready("sleeper", 60)
     real.reach("sleeper", "idle", 20)
+    until(lambda: all(i.state == "gone" for i in real.client.status("sleeper").instances), 20, "its engine ends")
     answer = httpx.post(
         f"{real.url}/v1/chat/completions",
         json={"model": "sleeper", "messages": PARIS, "max_tokens": 20, "temperature": 0},
