@@ -19,7 +19,7 @@ run: setup
 	$(BIN)/modelport run $(or $(MODEL),smollm2)
 
 test: setup lint
-	$(BIN)/pytest -m "not soak"
+	$(BIN)/pytest -m "not soak" -n 3 --dist loadfile
 
 soak: setup
 	$(BIN)/pytest -m soak

@@ -36,7 +36,15 @@ def until(condition: Callable[[], Any], timeout_s: float = 30, what: str = "") -
 def environment(state_dir: Path, **more: str) -> dict[str, str]:
     """The environment of a modelport command for one state directory: nothing of the caller's own settings."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("MODELPORT_")}
-    return {**kept, "MODELPORT_STATE_DIR": str(state_dir), "STUB_SWITCHES": str(state_dir / "switches"), **more}
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    ports = {"MODELPORT_ENGINE_PORTS": str(18700 + 2000 * worker), "MODELPORT_SERVICE_PORTS": str(8800 + 2000 * worker)}
+    return {
+        **kept,
+        **ports,
+        "MODELPORT_STATE_DIR": str(state_dir),
+        "STUB_SWITCHES": str(state_dir / "switches"),
+        **more,
+    }
 
 
 def modelport(*arguments: str, state_dir: Path, timeout: float = 60, **more: str) -> subprocess.CompletedProcess[str]:

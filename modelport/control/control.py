@@ -16,7 +16,7 @@ from modelport.domain.instance import Observed
 from modelport.domain.service import InfoView, InstanceView, KeyView, PlanView, ServiceView, UsageView
 from modelport.domain.spec import Spec
 from modelport.domain.states import ALIVE, InstanceState, ServiceState
-from modelport.errors import INVALID, NOT_FOUND, ModelportError
+from modelport.errors import INVALID, ModelportError
 from modelport.platforms import Platform
 from modelport.settings import Settings
 from modelport.store import Store, gateways, instances, keys, services, starts, usage
@@ -170,9 +170,10 @@ class Control(StoreKeys):
         with self.store.write() as tx:
             found = services.find(tx, service)
             if found.desired != "removed":
-                services.update(tx, found, time.time(), desired=desired)
+                found = services.update(tx, found, time.time(), desired=desired)
+            view = self._views(tx, [found])[0]  # in a moment a removed service may be gone
         self.poke()
-        return self.status(found.id)
+        return view
 
     def restart(self, service: str) -> ServiceView:
         with self.store.write() as tx:
@@ -191,15 +192,25 @@ class Control(StoreKeys):
         self.poke()
 
     def list(self) -> list[ServiceView]:
-        return self._views(None)
+        with self.store.read() as tx:
+            return self._views(tx, services.all_services(tx))
 
     def status(self, service: str) -> ServiceView:
         with self.store.read() as tx:
             found = services.find(tx, service)
-        views = self._views(found.id)
-        if not views:
-            raise ModelportError(f"There is no service {service[:80]!r}.", NOT_FOUND)
-        return views[0]
+            view = self._views(tx, [found])[0]
+            alive = {row.id: row for row in instances.of_service(tx, found.id) if row.state in ALIVE}
+        looks = {i.id: self._observe(alive[i.id]) for i in view.instances if i.id in alive}
+        return view.model_copy(
+            update={
+                "instances": tuple(
+                    i.model_copy(update={"pid": look.pid, "memory_bytes": look.memory_bytes})
+                    if (look := looks.get(i.id))
+                    else i
+                    for i in view.instances
+                )
+            }
+        )
 
     def logs(self, service: str, tail: int, follow: bool) -> Iterator[str]:
         return (line for line in self.lines(service, tail, follow) if line is not None)
@@ -231,36 +242,33 @@ class Control(StoreKeys):
         with self.store.read() as tx:
             return usage.totals(tx)
 
-    def _views(self, only: str | None) -> "list[ServiceView]":
-        now = time.time()
-        with self.store.read() as tx:
-            wanted = [s for s in services.all_services(tx) if only in (None, s.id)]
-            rows = {s.id: instances.of_service(tx, s.id) for s in wanted}
-            live = gateways.live(tx, now)
-            last, estimates = gateways.last_requests(tx), starts.estimates(tx)
+    def _views(self, tx: sa.Connection, wanted: Sequence[Service]) -> "list[ServiceView]":
+        live = gateways.live(tx, time.time())
+        last, estimates = gateways.last_requests(tx), starts.estimates(tx)
         return [
-            _view(s, [self._instance_view(r, observe=only is not None) for r in rows[s.id]], live, estimates, last)
+            _view(s, [_instance_view(row) for row in instances.of_service(tx, s.id)], live, estimates, last)
             for s in wanted
         ]
 
-    def _instance_view(self, row: Row, *, observe: bool) -> InstanceView:
-        observed = Observed(running=False)
-        if observe and row.instance is not None and row.state in ALIVE:
-            look = self.platform(row.platform).inspect(row.instance)
-            observed = asyncio.run_coroutine_threadsafe(look, self.loop).result(timeout=10)
-        return InstanceView(
-            id=row.id,
-            state=row.state,
-            platform=row.platform,
-            url=row.instance.url if row.instance else "",
-            created_at=row.created_at,
-            ready_at=row.ready_at,
-            start_s=row.ready_at - row.created_at if row.ready_at else None,
-            pid=observed.pid,
-            memory_bytes=observed.memory_bytes,
-            reason=row.reason,
-            exit=ended(row.exit) if row.exit else "",
-        )
+    def _observe(self, row: Row) -> Observed:
+        if row.instance is None:
+            return Observed(running=False)
+        look = self.platform(row.platform).inspect(row.instance)
+        return asyncio.run_coroutine_threadsafe(look, self.loop).result(timeout=10)
+
+
+def _instance_view(row: Row) -> InstanceView:
+    return InstanceView(
+        id=row.id,
+        state=row.state,
+        platform=row.platform,
+        url=row.instance.url if row.instance else "",
+        created_at=row.created_at,
+        ready_at=row.ready_at,
+        start_s=row.ready_at - row.created_at if row.ready_at else None,
+        reason=row.reason,
+        exit=ended(row.exit) if row.exit else "",
+    )
 
 
 async def _next(stream: Any) -> str | None:

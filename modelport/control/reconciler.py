@@ -160,18 +160,24 @@ class Reconciler:
         if row.instance is None:
             return
         health = await probe(self.client, row.instance.url, row.launch.health_path, row.instance.key_ref)
-        if health is Health.READY:
+        if health is Health.READY and await platform.listens(row.instance):
             memory = (await platform.inspect(row.instance)).memory_bytes
             self._ready(row, memory)
+        elif health is Health.READY:
+            await self._give_up(row, platform, Reason("its port was in use: another program answers there"))
         elif time.time() - row.created_at > self.settings.start_timeout:
             waited = show_seconds(self.settings.start_timeout)
-            await platform.stop(row.instance, row.launch.grace_s)
-            observed = await platform.inspect(row.instance)
-            self._failed(row, observed.exit or Exit(at=time.time()), Reason(f"it was not ready within {waited}"))
+            await self._give_up(row, platform, Reason(f"it was not ready within {waited}"))
         else:
             state = InstanceState.LOADING if health is Health.LOADING else InstanceState.INITIALIZING
             if row.state is not InstanceState.LOADING:
                 self._move(row, state=state)
+
+    async def _give_up(self, row: Row, platform: Platform, reason: Reason) -> None:
+        if row.instance is not None:
+            await platform.stop(row.instance, row.launch.grace_s)
+            observed = await platform.inspect(row.instance)
+            self._failed(row, observed.exit or Exit(at=time.time()), reason)
 
     def _ready(self, row: Row, memory_bytes: int | None) -> None:
         now = time.time()

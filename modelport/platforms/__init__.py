@@ -32,6 +32,10 @@ class Platform(Protocol):
         """What is so now. An instance whose launch never happened is neither running nor ended."""
         ...
 
+    async def listens(self, instance: Instance) -> bool:
+        """Whether it is this instance that listens at its URL, and not a stranger that was faster."""
+        ...
+
     def logs(self, instance: Instance, tail: int, follow: bool) -> AsyncIterator[str]:
         """The last `tail` lines of the engine's output, then new ones until it ends if `follow`."""
         ...

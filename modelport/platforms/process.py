@@ -14,6 +14,7 @@ from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from signal import SIGKILL, SIGTERM
+from urllib.parse import urlsplit
 
 from modelport.domain.instance import Exit, Instance, Observed
 from modelport.domain.launch import ENGINE_KEY, Labels, Launch
@@ -51,6 +52,9 @@ class ProcessPlatform:
 
     async def inspect(self, instance: Instance) -> Observed:
         return await asyncio.to_thread(self._inspect, instance)
+
+    async def listens(self, instance: Instance) -> bool:
+        return await asyncio.to_thread(procfs.listens, _marks(instance.labels), urlsplit(instance.url).port)
 
     async def logs(self, instance: Instance, tail: int, follow: bool) -> AsyncIterator[str]:
         home = _home(instance)

@@ -67,6 +67,18 @@ def memory_bytes(pid: int) -> int | None:
         return None
 
 
+def listens(wanted: Mapping[str, str], port: int | None) -> bool:
+    """Whether a process with these marks listens on that TCP port."""
+    for pid, _ in marked(wanted):
+        with suppress(psutil.Error):
+            if any(
+                c.status == psutil.CONN_LISTEN and c.laddr.port == port
+                for c in psutil.Process(pid).net_connections("tcp")
+            ):
+                return True
+    return False
+
+
 def _stat(pid: int) -> list[str] | None:
     """The fields of /proc/PID/stat after the name, from the state on (proc_pid_stat(5))."""
     try:

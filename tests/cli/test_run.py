@@ -44,7 +44,7 @@ def test_without_json_only_the_answer_is_on_stdout(state_dir: Path) -> None:
     done = modelport(*RUN, "--prompt", "Hi", state_dir=state_dir)
     assert done.returncode == 0
     assert len(done.stdout.splitlines()) == 1 and "{" not in done.stdout
-    assert "smollm2: initializing" in done.stderr, "progress goes to stderr"
+    assert "smollm2: " in done.stderr, "progress goes to stderr"
 
 
 class Running:

@@ -16,25 +16,28 @@ WANTED = ("launching", "initializing", "loading", "ready")
 
 
 def services_in_every_state(serving: Serving) -> None:
-    """One service in each state of an instance, all at the same time, each for long enough to be killed in it."""
+    """One service in each state of an instance, all at the same time; those that start stay so while `hold` exists."""
+    hold = serving.state_dir / "hold"
+    hold.touch()
     serving.start("ready")
-    serving.start("draining", "--token-s 0.3 --tokens 12")
+    serving.start("draining", "--token-s 0.3 --tokens 20")
     serving.start("stopping", "--ignore-term")
+    serving.start("initializing", f"--init-while {hold}")
+    serving.start("loading", f"--load-while {hold}")
+    serving.start("launching", platform="slow")
     for name in ("ready", "draining", "stopping"):
         serving.ready(name)
-    serving.start("initializing", "--init-s 2.5")
-    serving.start("loading", "--load-s 2.5")
-    serving.start("launching", platform="slow")
     asking = threading.Thread(target=lambda: slow_request(serving), daemon=True)
     asking.start()
     time.sleep(0.3)  # the slow request is under way
     serving.client.stop("draining")
+
+    def reached(*names: str) -> bool:
+        return all(name in states(serving.client.status(name)) for name in names)
+
+    until(lambda: reached(*WANTED, "draining"), 20, "a service in every state")
     serving.client.stop("stopping")
-
-    def reached() -> bool:
-        return all(name in states(serving.client.status(name)) for name in (*WANTED, "draining", "stopping"))
-
-    until(reached, 10, "a service in every state")
+    until(lambda: reached("stopping"), 10, "one that is told to end and does not")
 
 
 def slow_request(serving: Serving) -> None:
@@ -68,6 +71,7 @@ def test_after_kill_9_exactly_what_is_wanted_runs(serving: Serving, what: str) -
         os.kill(pid, signal.SIGKILL)
     if what in ("shim", "engine"):
         assert set(killed) >= {"ready", "initializing", "loading"}, "each had a process to be killed"
+    (serving.state_dir / "hold").unlink()
     until(serving.answers, 15, "control and gateway are back")
 
     for name in WANTED:

@@ -1,4 +1,4 @@
-"""A platform that takes its time before it launches: the process platform behind a pause, to be killed within."""
+"""A platform that launches nothing while a file `hold` is in the state directory: to be killed before a launch."""
 
 import asyncio
 from pathlib import Path
@@ -13,7 +13,9 @@ class SlowPlatform(ProcessPlatform):
 
     def __init__(self, state_dir: Path) -> None:
         super().__init__(state_dir / "slow")
+        self.hold = state_dir / "hold"
 
     async def launch(self, launch: Launch) -> Instance:
-        await asyncio.sleep(2.5)
+        while self.hold.exists():
+            await asyncio.sleep(0.05)
         return await super().launch(launch)

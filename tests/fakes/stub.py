@@ -36,5 +36,5 @@ class StubEngine:
             secret_env={"ENGINE_KEY": ENGINE_KEY},
             health_path="/health",
             routes=("GET /health", "GET /seen", "POST /tokenize", "POST /v1/chat/completions"),
-            grace_s=2.0,
+            grace_s=4.0 if "--ignore-term" in extra else 2.0,
         )

@@ -102,7 +102,8 @@ class Exchange:
             await asyncio.sleep(min(left, 0.005))
 
     def health(self) -> bool:
-        loading = time.monotonic() < self.engine.loaded_at
+        held = self.args.load_while and os.path.exists(self.args.load_while)
+        loading = held or time.monotonic() < self.engine.loaded_at
         return self.json(503 if loading else 200, {"status": "loading" if loading else "ok"})
 
     def json(self, status: int, value: object, extra: str = "") -> bool:
@@ -219,6 +220,8 @@ async def main(args: argparse.Namespace) -> None:
     loop.add_signal_handler(signal.SIGTERM, (lambda: None) if args.ignore_term else stop.set)
     print(f"stub engine {args.name} initializing", flush=True)
     await wait(stop, args.init_s)
+    while args.init_while and os.path.exists(args.init_while) and not stop.is_set():
+        await wait(stop, 0.05)
     engine = Engine(args, os.environ["ENGINE_KEY"])
     server = None
     if args.load_s or args.fail is None:
@@ -247,6 +250,8 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--name", default="stub")
     parser.add_argument("--init-s", type=float, default=0.0, help="the port stays closed this long")
     parser.add_argument("--load-s", type=float, default=0.0, help="then /health says 503 this long")
+    parser.add_argument("--init-while", metavar="FILE", help="the port stays closed while FILE exists")
+    parser.add_argument("--load-while", metavar="FILE", help="/health says 503 while FILE exists")
     parser.add_argument("--fail", metavar="TEXT", help="after both, print TEXT to stderr and exit with 3")
     parser.add_argument("--tokens", type=int, default=8)
     parser.add_argument("--token-s", type=float, default=0.0, help="pause between tokens")

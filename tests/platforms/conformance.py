@@ -225,6 +225,15 @@ class Conformance:
         bench.ended(instance)
         assert bench.discovered() == []
 
+    def test_a_stranger_at_its_port_is_not_taken_for_the_engine(self, bench: Bench) -> None:
+        instance = bench.start()
+        assert run(bench.platform.listens(instance))
+        with socket.socket() as stranger:
+            stranger.bind(("127.0.0.1", 0))
+            stranger.listen()
+            elsewhere = f"http://127.0.0.1:{stranger.getsockname()[1]}"
+            assert not run(bench.platform.listens(replace(instance, url=elsewhere)))
+
     def test_an_engine_that_nobody_renews_is_ended(self, bench: Bench) -> None:
         end = bench.ended(bench.launch(bench.plan(lease_s=0.3)))
         assert end.cause == "lease expired"
