@@ -38,7 +38,8 @@ def chat(
     while (line := _ask()).strip():
         messages.append({"role": "user", "content": line})
         answer = ""
-        for piece in stream_chat(view.url, key, view.name, messages, max_tokens):
+        body = {"model": view.name, "messages": messages, "max_tokens": max_tokens}
+        for piece in stream_chat(view.url, key, body):
             answer += piece
             sys.stdout.write(piece)
             sys.stdout.flush()

@@ -11,9 +11,9 @@ from modelport.errors import ENGINE_FAULT, Kind, ModelportError
 TIMEOUT = httpx.Timeout(600, connect=5)
 
 
-def chat(url: str, key: str, model: str, messages: list[dict[str, Any]], max_tokens: int) -> dict[str, Any]:
+def chat(url: str, key: str, body: dict[str, Any]) -> dict[str, Any]:
     """One chat completion, whole. Raises ModelportError with the server's sentence."""
-    return _post(f"{url}/chat/completions", key, {"model": model, "messages": messages, "max_tokens": max_tokens})
+    return _post(f"{url}/chat/completions", key, body)
 
 
 def embed(url: str, key: str, model: str, text: str) -> dict[str, Any]:
@@ -21,13 +21,14 @@ def embed(url: str, key: str, model: str, text: str) -> dict[str, Any]:
     return _post(f"{url}/embeddings", key, {"model": model, "input": text})
 
 
-def stream_chat(url: str, key: str, model: str, messages: list[dict[str, Any]], max_tokens: int) -> Iterator[str]:
+def stream_chat(url: str, key: str, body: dict[str, Any]) -> Iterator[str]:
     """The answer's text, piece by piece. Raises ModelportError, also for an error that comes within the stream."""
-    body = {"model": model, "messages": messages, "max_tokens": max_tokens, "stream": True}
     try:
         with (
             httpx.Client(trust_env=False, timeout=TIMEOUT) as http,
-            http.stream("POST", f"{url}/chat/completions", json=body, headers=_headers(key)) as answer,
+            http.stream(
+                "POST", f"{url}/chat/completions", json={**body, "stream": True}, headers=_headers(key)
+            ) as answer,
         ):
             if answer.status_code >= 400:
                 answer.read()

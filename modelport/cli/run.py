@@ -40,8 +40,9 @@ def run(
     state_dir: StateDir = None,
     config: Config = None,
 ) -> None:
-    """Run a model: on the Modelport that serves already, else on one of its own. With --prompt it answers and ends,
-    without it serves until Ctrl-C. Either way nothing of it is left."""
+    """Run a model: on the Modelport that serves already, else on one of its own. With --prompt it answers (at
+    temperature 0: the same prompt, the same answer) and ends, without it serves until Ctrl-C. Either way nothing of it
+    is left."""
     began = time.monotonic()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C: nothing is left then either
     from modelport.cli.services import located
@@ -95,7 +96,7 @@ def _announce(service: "ServiceView", key: str, ready_s: float, json: bool) -> N
     question: dict[str, Any] = (
         {"input": "Hello"}
         if embeds
-        else {"messages": [{"role": "user", "content": "Which city is the capital of France?"}]}
+        else {"temperature": 0, "messages": [{"role": "user", "content": "Which city is the capital of France?"}]}
     )
     body = jsonlib.dumps({"model": service.name, **question})
     path = "/embeddings" if embeds else "/chat/completions"
@@ -122,13 +123,14 @@ def _answer(service: "ServiceView", key: str, prompt: str, max_tokens: int, read
             {"embedding": answer["data"][0]["embedding"], "usage": answer["usage"], "ready_s": round(ready_s, 3)}
         )
     messages = [{"role": "user", "content": prompt}]
+    body = {"model": service.name, "messages": messages, "max_tokens": max_tokens, "temperature": 0}
     if not json:
-        for piece in inference.stream_chat(service.url, key, service.name, messages, max_tokens):
+        for piece in inference.stream_chat(service.url, key, body):
             sys.stdout.write(piece)
             sys.stdout.flush()
         sys.stdout.write("\n")
         return
-    answer = inference.chat(service.url, key, service.name, messages, max_tokens)
+    answer = inference.chat(service.url, key, body)
     choice = answer["choices"][0]
     show.as_json(
         {
