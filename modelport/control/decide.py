@@ -11,6 +11,8 @@ MAX_FAILED_STARTS = 5
 """Starts that fail in a row without one getting ready, after which a service is failed."""
 PROVEN_S = 60.0
 """An engine that was ready for this long had a good start: its end counts as the first failure again."""
+REPORT_LAG_S = 1.5
+"""How old the last word of a gateway may be: they report requests every second, the ones in flight too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,7 @@ def _run(
     if service.state is not ServiceState.READY:
         return Step(state=ServiceState.READY, reason="", wind_down=others)
     rested_since = max(last_request_at, *(row.ready_at or 0.0 for row in ready))
-    if 0 < service.spec.idle_timeout < now - rested_since:
+    if 0 < service.spec.idle_timeout < now - rested_since - REPORT_LAG_S:
         return Step(state=ServiceState.IDLE, reason="", wind_down=_endable(alive))
     return Step(wind_down=others)
 

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from modelport import platforms
 from modelport.control import planning
-from modelport.control.decide import MAX_FAILED_STARTS, PROVEN_S, backoff_s, decide
+from modelport.control.decide import MAX_FAILED_STARTS, PROVEN_S, Step, backoff_s, decide
 from modelport.control.failure import Reason, explain
 from modelport.control.ports import lowest_free
 from modelport.control.probe import Health, probe
@@ -244,16 +244,16 @@ class Reconciler:
     # ---- services ----
 
     async def _service(self, service_id: str) -> None:
+        with self.store.read() as tx:
+            service, _, step, forgotten = self._decide(tx, service_id)
+        if step == Step() and not forgotten and service.state is not ServiceState.PLANNING:
+            return  # nearly always: the lock of the writers is not taken for nothing
         now = time.time()
         with self.store.write() as tx:
-            service = services.find(tx, service_id)
-            rows = instances.of_service(tx, service_id)
-            step = decide(service, rows, now, gateways.last_requests(tx).get(service_id, 0.0))
+            service, rows, step, forgotten = self._decide(tx, service_id)
             if step.delete:
-                forgotten = [row for row in rows if row.state not in ALIVE]
                 services.delete(tx, service)
             else:
-                forgotten = [row for row in rows if row.state not in ALIVE][:-KEPT_ENDED]
                 for row in rows:
                     if row.id in step.wind_down:
                         self._wind_down(tx, row, now)
@@ -275,6 +275,13 @@ class Reconciler:
                 await self.platform(row.platform).forget(row.instance)
         if not step.delete and (service.state is ServiceState.PLANNING or step.launch):
             self._task(f"plan {service.id}", self._start(service, step.launch))
+
+    def _decide(self, tx: sa.Connection, service_id: str) -> tuple[Service, list[Row], Step, list[Row]]:
+        """The service, its instances, its next step, and the ended instances that are no longer kept."""
+        service, rows = services.find(tx, service_id), instances.of_service(tx, service_id)
+        step = decide(service, rows, time.time(), gateways.last_requests(tx).get(service_id, 0.0))
+        ended = [row for row in rows if row.state not in ALIVE]
+        return service, rows, step, ended if step.delete else ended[:-KEPT_ENDED]
 
     def _wind_down(self, tx: sa.Connection, row: Row, now: float) -> None:
         if row.state is InstanceState.READY:

@@ -73,8 +73,8 @@ def test_fewer_replicas_end_the_newest() -> None:
 
 def test_without_requests_a_service_goes_to_sleep_and_only_a_wake_up_starts_it() -> None:
     sleepy = replace(SERVICE, spec=Spec(model="m", idle_timeout=3))
-    assert decide(sleepy, [row(1, READY, ready_at=NOW - 9)], NOW, NOW - 2).state is None
-    step = decide(sleepy, [row(1, READY, ready_at=NOW - 9)], NOW, NOW - 4)
+    assert decide(sleepy, [row(1, READY, ready_at=NOW - 9)], NOW, NOW - 4).state is None, "a gateway's word may be late"
+    step = decide(sleepy, [row(1, READY, ready_at=NOW - 9)], NOW, NOW - 5)
     assert (step.state, step.wind_down) == (ServiceState.IDLE, ("i-1",))
     asleep = replace(sleepy, state=ServiceState.IDLE)
     assert decide(asleep, [], NOW, NOW - 4) == Step()
