@@ -3,7 +3,7 @@
 import asyncio
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import sqlalchemy as sa
@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from modelport import __version__
 from modelport.control import planning
 from modelport.control.failure import ended
+from modelport.control.logs import lines
 from modelport.control.ports import is_free, lowest_free
 from modelport.domain.instance import Observed
 from modelport.domain.service import InfoView, InstanceView, KeyView, PlanView, ServiceView, UsageView
@@ -213,30 +214,19 @@ class Control(StoreKeys):
         )
 
     def logs(self, service: str, tail: int, follow: bool) -> Iterator[str]:
-        return (line for line in self.lines(service, tail, follow) if line is not None)
+        stream = self.lines(service, tail, follow)
+        while (line := asyncio.run_coroutine_threadsafe(_next(stream), self.loop).result()) is not None:
+            yield line
 
-    def lines(self, service: str, tail: int, follow: bool) -> Iterator[str | None]:
-        """Like logs, with a None each second in which nothing came, so that a caller sees whether anybody listens."""
+    def lines(self, service: str, tail: int, follow: bool) -> AsyncIterator[str]:
+        """logs, for who is on the event loop: a reader who is silent for hours holds no thread."""
         with self.store.read() as tx:
             found = services.find(tx, service)
-            rows = [row for row in instances.of_service(tx, found.id) if row.instance is not None]
-        chosen = [row for row in rows if row.state in ALIVE] or rows[-1:]
-        for row in chosen:
-            if row.instance is None:
-                continue
-            stream = self.platform(row.platform).logs(row.instance, tail, follow and row is chosen[-1])
-            pending = None
-            while True:
-                pending = pending or asyncio.run_coroutine_threadsafe(_next(stream), self.loop)
-                try:
-                    line = pending.result(timeout=1)
-                except TimeoutError:
-                    yield None
-                    continue
-                pending = None
-                if line is None:
-                    break
-                yield line
+            rows = instances.of_service(tx, found.id)
+        launched = [(row, row.instance) for row in rows if row.instance is not None]
+        alive = [(row, instance) for row, instance in launched if row.state in ALIVE]
+        engines = [(self.platform(row.platform), instance) for row, instance in alive or launched[-1:]]
+        return lines(engines, tail, follow)
 
     def usage(self) -> "list[UsageView]":
         with self.store.read() as tx:
@@ -271,7 +261,7 @@ def _instance_view(row: Row) -> InstanceView:
     )
 
 
-async def _next(stream: Any) -> str | None:
+async def _next(stream: AsyncIterator[str]) -> str | None:
     return await anext(stream, None)
 
 

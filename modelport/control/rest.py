@@ -1,9 +1,9 @@
 """The REST API: each route hands JSON to one Verb and its answer back. Control's unix socket only."""
 
-from collections.abc import Iterator
-from typing import Any, cast
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, cast
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -89,9 +89,11 @@ def make_app(control: Control) -> FastAPI:
         return {"status": "waking"}
 
     @app.get(f"{PREFIX}/services/{{service}}/logs")
-    def logs(service: str, tail: int = 100, follow: bool = False) -> StreamingResponse:
-        control.status(service)  # an unknown service is a 404, which a stream that has begun could not say
-        return StreamingResponse(_text(control.lines(service, tail, follow)), media_type="text/plain; charset=utf-8")
+    async def logs(
+        service: str, tail: Annotated[int, Query(ge=0, le=100_000)] = 100, follow: bool = False
+    ) -> StreamingResponse:
+        stream = control.lines(service, tail, follow)  # an unknown service is said here, before the answer begins
+        return StreamingResponse(_text(stream), media_type="text/plain; charset=utf-8")
 
     @app.get(f"{PREFIX}/keys")
     def keys() -> list[KeyView]:
@@ -122,6 +124,6 @@ def _answer(error: ModelportError, status: int | None = None) -> JSONResponse:
     return JSONResponse(error.body(), status or error.kind.status, headers=headers)
 
 
-def _text(lines: Iterator[str | None]) -> Iterator[bytes]:
-    for line in lines:
-        yield b"" if line is None else line.encode(errors="replace") + b"\n"
+async def _text(lines: AsyncIterator[str]) -> AsyncIterator[bytes]:
+    async for line in lines:
+        yield line.encode(errors="replace") + b"\n"
