@@ -157,7 +157,7 @@ def rm(
 def restart(
     service: ServiceName, wait: Wait = True, json: Json = False, state_dir: StateDir = None, config: Config = None
 ) -> None:
-    """Replace a service's engines, one rolling change; start it if it was stopped or had failed."""
+    """Replace a service's engines, one rolling change; start it if it sleeps, was stopped or had failed."""
     from modelport.serve import verbs
 
     control = verbs(options.settings(config, state_dir=state_dir))

@@ -180,6 +180,8 @@ class Control(StoreKeys):
         with self.store.write() as tx:
             found = services.find(tx, service)
             self._change(tx, found, found.spec, time.time(), restart=True)
+            if found.state is ServiceState.IDLE:
+                services.wake(tx, found.id, time.time())
         self.poke()
         return self.status(found.id)
 

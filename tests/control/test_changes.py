@@ -1,5 +1,7 @@
 """Starting the same and different things at once, replicas, ports, and changes under load."""
 
+import contextlib
+import random
 import socket
 import threading
 import time
@@ -147,6 +149,36 @@ def test_stopping_lets_requests_in_flight_end_first(shared: Serving) -> None:
         assert asked.result().status_code == 200
     shared.reach("polite", "stopped")
     assert shared.ask("polite").status_code == 503
+
+
+def test_a_storm_of_contradictory_wishes_ends_with_what_was_wished_last(shared: Serving) -> None:
+    chance, ends_at = random.Random(7), time.monotonic() + 8
+    wishes = [
+        lambda: shared.client.start(stub("storm")),
+        lambda: shared.client.apply([stub("storm", context=chance.choice([256, 512]), replicas=chance.choice([1, 2]))]),
+        lambda: shared.client.restart("storm"),
+        lambda: shared.client.stop("storm"),
+        lambda: shared.client.remove("storm"),
+    ]
+
+    def wish(_: int) -> None:
+        while time.monotonic() < ends_at:
+            with contextlib.suppress(ModelportError):  # as «there is no service» and «another spec»
+                chance.choice(wishes)()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(wish, range(4)))
+    last = shared.client.apply([stub("storm", context=1024, replicas=2)])[0]
+    shared.ready("storm", 60)
+
+    def only_the_last() -> bool:
+        view = shared.client.status("storm")
+        alive = {i.id for i in view.instances if i.state not in ("gone", "failed")}
+        everything = {i.id for v in shared.client.list() for i in v.instances if i.state not in ("gone", "failed")}
+        return len(alive) == 2 and set(shared.engines()) == everything and view.spec == last.spec
+
+    until(only_the_last, 20, "two engines, and none of another wish")
+    assert shared.ask("storm").status_code == 200
 
 
 def test_a_removed_service_is_forgotten_and_its_name_is_free(shared: Serving) -> None:

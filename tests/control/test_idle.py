@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 
@@ -76,6 +77,33 @@ def test_a_wake_that_fails_ends_a_held_stream_with_an_error_event(shared: Servin
     event = json.loads(lines[-1].removeprefix("data: "))
     assert event["error"]["code"] == "service_failed"
     assert shared.ask("broken").status_code == 503
+
+
+def test_a_sleeping_service_that_is_changed_sleeps_on_and_wakes_as_it_is_wanted_now(shared: Serving) -> None:
+    asleep(shared, "dreamer")
+    spec = shared.client.status("dreamer").spec.model_copy(update={"context": 700})
+    assert shared.client.apply([spec])[0].state == "idle"
+    assert shared.ask("dreamer").status_code == 200
+    assert shared.client.status("dreamer").spec.context == 700
+
+
+def test_a_restart_wakes_a_sleeping_service(shared: Serving) -> None:
+    asleep(shared, "early")
+    shared.client.restart("early")
+    shared.ready("early")
+
+
+def test_requests_held_for_a_service_that_is_stopped_or_removed_are_told_so(shared: Serving) -> None:
+    for end in (shared.client.stop, shared.client.remove):
+        asleep(shared, "brief", "--load-s 20")
+        with ThreadPoolExecutor(3) as pool:
+            held = [pool.submit(shared.ask, "brief") for _ in range(3)]
+            shared.reach("brief", "starting", 10)
+            end("brief")
+            answers = [request.result() for request in held]
+        assert {(a.status_code, a.json()["error"]["code"]) for a in answers} == {(503, "service_stopped")}
+        shared.switches("brief", "")
+        until(lambda: all(view.name != "brief" or view.state == "stopped" for view in shared.client.list()))
 
 
 def test_a_change_of_only_the_idle_time_keeps_the_engine(shared: Serving) -> None:
