@@ -36,7 +36,7 @@ CONTROL, GATEWAY = "control", "gateway"
 
 
 def serve(settings: Settings, on_ready: Callable[[str], None], only: str | None = None) -> None:
-    """Serve until SIGTERM or SIGINT. `on_ready` gets the gateway's URL whenever one began to listen.
+    """Serve until SIGTERM or SIGINT. `on_ready` gets the gateway's URL (control's socket, where only that runs) once.
 
     Raises ModelportError when it cannot start: served already, port in use, state directory unusable.
     """
@@ -45,8 +45,10 @@ def serve(settings: Settings, on_ready: Callable[[str], None], only: str | None 
 
     settings.socket  # noqa: B018  # a path that is too long is refused before anything is made
     prepare(settings.state_dir)
-    with _locked(settings.state_dir):
-        names = [only] if only else [CONTROL, GATEWAY]
+    names = [only] if only else [CONTROL, GATEWAY]
+    with contextlib.ExitStack() as locks:
+        for name in names:
+            locks.enter_context(_locked(settings.state_dir, name))
         _Parent(settings, on_ready, bind_main(settings) if GATEWAY in names else None).run(names)
 
 
@@ -60,12 +62,12 @@ def private(settings: Settings, *, any_port: bool) -> Iterator[Settings]:
     runs = settings.state_dir / RUNS
     runs.mkdir(mode=0o700, exist_ok=True)
     for old in runs.iterdir():
-        with contextlib.suppress(ModelportError, OSError), _locked(old):
+        with contextlib.suppress(ModelportError, OSError), _locked(old, CONTROL):
             if time.time() - old.stat().st_mtime > 2 * RUN_LEASE_S:  # its engines have ended by their lease
                 shutil.rmtree(old, ignore_errors=True)
     directory = Path(tempfile.mkdtemp(dir=runs))
     try:
-        changes = {"state_dir": directory, "runtime_dir": None, "lease": RUN_LEASE_S, "log_level": "warning"}
+        changes = {"state_dir": directory, "lease": RUN_LEASE_S, "log_level": "warning"}
         yield settings.model_copy(update=changes | ({"port": 0} if any_port else {}))
     finally:
         shutil.rmtree(directory, ignore_errors=True)
@@ -99,11 +101,21 @@ def background(settings: Settings) -> Iterator[None]:
             raise ModelportError(rest or "Modelport could not start; --debug may show why.")
         while not running(settings):
             time.sleep(0.02)
+            if os.waitpid(child, os.WNOHANG)[0]:
+                child = 0
+                raise ModelportError("The server of this run ended before it answered.", NOT_READY)
+        signal.signal(signal.SIGCHLD, _child_ended)
         yield
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(child, signal.SIGTERM)
-        os.waitpid(child, 0)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        if child:
+            with contextlib.suppress(ProcessLookupError, ChildProcessError):
+                os.kill(child, signal.SIGTERM)
+                os.waitpid(child, 0)
+
+
+def _child_ended(*_: object) -> None:
+    raise ModelportError("The server of this run was killed; its engines end by themselves soon.", NOT_READY)
 
 
 def log_to_stderr(settings: Settings) -> None:
@@ -150,7 +162,14 @@ def examine(settings: Settings) -> "list[Check]":
     """What `modelport doctor` shows."""
     from modelport.control import doctor
 
-    return doctor.examine(settings, running(settings))
+    return doctor.examine(settings, verbs(settings).info().gateway_url if running(settings) else "")
+
+
+def is_alias(model: str) -> bool:
+    """Whether the catalog knows a model by this very name."""
+    from modelport.catalog.aliases import ALIASES
+
+    return model in ALIASES
 
 
 def admin_key(settings: Settings) -> str | None:
@@ -163,10 +182,10 @@ def admin_key(settings: Settings) -> str | None:
         return None
 
 
-def _locked(state_dir: Path) -> contextlib.AbstractContextManager[None]:
+def _locked(state_dir: Path, part: str) -> contextlib.AbstractContextManager[None]:
     from modelport.control.server import locked
 
-    return locked(state_dir, "serve")
+    return locked(state_dir, f"serve-{part}")
 
 
 def _say(pipe: int, words: str) -> None:
@@ -186,6 +205,7 @@ class _Parent:
         self.deaths: dict[str, int] = {}
         self.started: dict[str, float] = {}
         self.stopping = False
+        self.served = False
 
     def run(self, names: list[str]) -> None:
         ready, ready_write = os.pipe()
@@ -213,7 +233,7 @@ class _Parent:
                         failure = self._heard(line.decode())
                 for name in self._reaped():
                     if name in names and not self.stopping:
-                        due[name] = time.monotonic() + min(30.0, 0.1 * 2 ** self.deaths[name])
+                        due[name] = time.monotonic() + min(30.0, 0.1 * 2 ** min(self.deaths[name], 9))
                         log.warning("%s ended and is started again", name)
         finally:
             signal.set_wakeup_fd(-1)
@@ -227,10 +247,14 @@ class _Parent:
     def _heard(self, line: str) -> ModelportError | None:
         """A child's word: `ready URL`, or `failed SENTENCE`, which is final before anything was served."""
         word, _, rest = line.partition(" ")
-        if word == "failed":
+        if word == "failed" and not self.served:
             return ModelportError(rest)
-        if rest:
-            self.on_ready(rest)
+        if word == "failed":
+            log.error("%s", rest)  # it is started again, and the other part goes on
+        elif not self.served:
+            self.served = True
+            with contextlib.suppress(OSError):  # nobody may read our output any more
+                self.on_ready(rest)
         return None
 
     def _start(self, name: str, ready_write: int) -> None:
@@ -267,6 +291,8 @@ class _Parent:
                 self.listening[0].close()
             from modelport.control.server import run as run_control
 
+            if self.listening is None:
+                _say(ready_write, f"ready {self.settings.socket}")
             return run_control(self.settings)
         from modelport.gateway.server import run as run_gateway
 

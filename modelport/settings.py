@@ -1,5 +1,6 @@
 """Settings: flags, then environment (`MODELPORT_…`), then modelport.yaml, then defaults; and which of them won."""
 
+import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -87,7 +88,9 @@ class Settings(BaseSettings):
     @property
     def socket(self) -> Path:
         """Control's unix socket. Raises ModelportError where the path is too long for one."""
-        path = (self.runtime_dir or self.state_dir) / "control.sock"
+        path = self.state_dir / "control.sock"
+        if self.runtime_dir is not None:  # which several installations may share
+            path = self.runtime_dir / f"control-{hashlib.sha256(os.fsencode(self.state_dir)).hexdigest()[:12]}.sock"
         if len(os.fsencode(path)) > SOCKET_BYTES:
             raise ModelportError(
                 f"The control socket's path would be {len(os.fsencode(path))} bytes, more than the {SOCKET_BYTES} a "

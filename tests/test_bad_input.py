@@ -50,6 +50,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         ("smolm2", "Did you mean 'smollm2'"),
         ("no/such/model", "no/such/model"),
+        ("a" * 300, "No model"),
+        ("~nobody99/x.gguf", "~nobody99"),
+        ("", "model is ''"),
         ("{}/absent.gguf", "absent.gguf"),
         ("{}/truncated.gguf", "is truncated"),
         ("{}/cut-header.gguf", "its header promises 4 tensors in the 76 bytes"),
@@ -79,6 +82,8 @@ def test_run_says_the_same_and_leaves_nothing(state_dir: Path) -> None:
             "service 'a' has the unknown key 'replica'. Did you mean 'replicas'",
         ),
         ("services: [", "is not YAML (line"),
+        ("services: {a: {model: smollm2}, a: {model: other}}", "has the key 'a' twice"),
+        ("a: " + "[" * 5000, "nested too deeply"),
         ("", "holds no services"),
         ("services: {a: {model: smollm2, context: 1}}", "context is 1"),
         ("services: {a: {model: smollm2, engine: vllm2}}", "engine 'vllm2' is not known"),

@@ -44,7 +44,8 @@ def run(
     temperature 0: the same prompt, the same answer) and ends, without it serves until Ctrl-C. Either way nothing of it
     is left."""
     began = time.monotonic()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C: nothing is left then either
+    for number in (signal.SIGTERM, signal.SIGHUP):  # end like Ctrl-C: nothing is left then either
+        signal.signal(number, signal.default_int_handler)
     from modelport.cli.services import located
 
     settings = options.settings(config, state_dir=state_dir, host=host, port=port)
@@ -78,6 +79,7 @@ def _service(control: "Verbs", wanted: "Spec", quiet: bool) -> "Iterator[tuple[S
     before = {service.name: service for service in control.list()}
     if (found := before.get(wanted.name)) and found.spec.engine_hash() == wanted.engine_hash():
         wanted = found.spec  # the same model in the same way: use it as it is
+    ours = found is None or _others(control, wanted.name)
     key = control.create_key(f"run {wanted.name}", "infer", [wanted.name], KEY_LIFE_S)
     try:
         control.start(wanted)
@@ -85,10 +87,17 @@ def _service(control: "Verbs", wanted: "Spec", quiet: bool) -> "Iterator[tuple[S
     finally:
         with contextlib.suppress(ModelportError):
             control.revoke_key(key.id)
-        if wanted.name not in before:
-            with contextlib.suppress(ModelportError):
+        with contextlib.suppress(ModelportError):
+            if ours and not _others(control, wanted.name):
                 control.remove(wanted.name)
                 show.wait_ended(control, wanted.name)
+            elif found and found.desired == "stopped":
+                control.stop(wanted.name)
+
+
+def _others(control: "Verbs", name: str) -> bool:
+    """Whether another run uses this service: the last one to end takes it away. Their keys tell."""
+    return any(key.name == f"run {name}" and not key.revoked_at for key in control.list_keys())
 
 
 def _announce(service: "ServiceView", key: str, ready_s: float, json: bool) -> None:

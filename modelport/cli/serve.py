@@ -29,6 +29,10 @@ def serve(
     wiring.log_to_stderr(settings)
 
     def ready(url: str) -> None:
+        if only is Part.CONTROL:
+            return typer.echo(
+                f"Modelport's control is serving at {url}; it needs a gateway (--only gateway) beside it."
+            )
         typer.echo(f"Modelport is serving at {url}/v1 (state in {settings.state_dir})")
         typer.echo(f"The admin key is in {settings.state_dir / 'admin.key'}; `modelport keys create` makes more.")
         typer.echo("`modelport start MODEL` starts a service, `modelport ps` lists them, Ctrl-C ends.")

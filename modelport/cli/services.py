@@ -1,7 +1,7 @@
 """Commands on services: start, apply, ps, status, logs, stop, rm, restart, usage, version."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -41,7 +41,7 @@ def start(
         context=context,
         parallel=parallel,
         replicas=replicas,
-        port=int(port) if port and port.isdigit() else port,
+        port=int(port) if port and port.isascii() and port.isdigit() else port,
         auth=auth,
         idle_timeout=idle_timeout,
     )
@@ -52,7 +52,7 @@ def start(
     if json:
         show.as_json(service)
     else:
-        typer.echo(f"{service.name} is {service.state} at {service.url}")
+        typer.echo(f"{service.name} is {service.state} at {service.url or 'no URL: no gateway runs'}")
 
 
 def apply(
@@ -78,7 +78,7 @@ def apply(
         show.as_json(services)
     else:
         for service in services:
-            typer.echo(f"{service.name} is {service.state} at {service.url}")
+            typer.echo(f"{service.name} is {service.state} at {service.url or 'no URL: no gateway runs'}")
 
 
 def ps(json: Json = False, state_dir: StateDir = None, config: Config = None) -> None:
@@ -193,17 +193,35 @@ def add_to(app: typer.Typer) -> None:
 
 
 def located(model: str, base: Path | None = None) -> str:
-    """A path as control sees it, which runs elsewhere: absolute. Other names stay as they are."""
-    path = (base or Path()) / Path(model).expanduser()
-    looks_like_path = model.startswith((".", "/", "~")) or model.endswith(".gguf") or path.exists()
+    """A path as control sees it, which runs elsewhere: absolute. Aliases and other names stay as they are."""
+    from modelport.serve import is_alias
+
+    if not model or is_alias(model):
+        return model
+    try:
+        path = (base or Path()) / Path(model).expanduser()
+        looks_like_path = model.startswith((".", "/", "~")) or model.endswith(".gguf") or path.exists()
+    except (OSError, RuntimeError, ValueError):  # too long, a home nobody has, a NUL: the catalog says so
+        return model
     return str(path.absolute()) if looks_like_path else model
 
 
 def _yaml(file: Path) -> object:
     import yaml
 
+    class Loader(yaml.SafeLoader):
+        """Refuses a key that stands twice, of which YAML would silently take the last."""
+
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+            names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+            if doubles := [name for name in names if names.count(name) > 1]:
+                raise ModelportError(f"{file} has the key {doubles[0]!r} twice (line {node.start_mark.line + 1} on).")
+            return super().construct_mapping(node, deep)
+
     try:
-        return yaml.safe_load(file.read_text())
+        return yaml.load(file.read_text(), Loader)  # noqa: S506 - a SafeLoader
+    except RecursionError:
+        raise ModelportError(f"{file} is nested too deeply.") from None
     except OSError as error:
         raise ModelportError(f"{file} cannot be read: {error.strerror}.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:

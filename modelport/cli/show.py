@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 POLL_S = 0.1
 SETTLED = ("ready", "idle", "failed", "stopped")
+COMING = ("launching", "initializing", "loading")
 
 
 def as_json(value: "View | Sequence[View] | dict[str, Any]") -> None:
@@ -122,12 +123,20 @@ def wait_ready(verbs: "Verbs", name: str, *, quiet: bool = False) -> "ServiceVie
             service = verbs.status(name)
             if service.state in SETTLED:
                 break
+            if service.state == "degraded" and service.reason and not any(i.state in COMING for i in service.instances):
+                raise ModelportError(
+                    f"{name} could not be brought up as wanted: {service.reason.rstrip('.')}. What ran before goes on; "
+                    f"`modelport logs {name}` shows the output.",
+                    NOT_READY,
+                )
             progress.show(service)
             time.sleep(POLL_S)
     finally:
         progress.end()
     if service.state == "failed":
-        raise ModelportError(f"{name} failed: {service.reason}. `modelport logs {name}` shows its output.", NOT_READY)
+        raise ModelportError(
+            f"{name} failed: {service.reason.rstrip('.')}. `modelport logs {name}` shows its output.", NOT_READY
+        )
     if service.state == "stopped":
         raise ModelportError(f"{name} was stopped before it was ready.", NOT_READY)
     return service

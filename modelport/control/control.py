@@ -177,6 +177,8 @@ class Control(StoreKeys):
         return view
 
     def restart(self, service: str) -> ServiceView:
+        with self.store.read() as tx:
+            planning.must_fit(planning.prepare(services.find(tx, service).spec))
         with self.store.write() as tx:
             found = services.find(tx, service)
             self._change(tx, found, found.spec, time.time(), restart=True)

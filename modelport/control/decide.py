@@ -24,6 +24,8 @@ class Step:
     launch: int = 0
     wind_down: tuple[str, ...] = ()
     delete: bool = False
+    forgive: bool = False
+    """What runs has proven itself: earlier failures no longer count."""
 
 
 def backoff_s(failures: int) -> float:
@@ -74,7 +76,8 @@ def _run(
     rested_since = max(last_request_at, *(row.ready_at or 0.0 for row in ready))
     if 0 < service.spec.idle_timeout < now - rested_since - REPORT_LAG_S:
         return Step(state=ServiceState.IDLE, reason="", wind_down=_endable(alive))
-    return Step(wind_down=others)
+    proven = service.failures > 0 and all(now - (row.ready_at or now) > PROVEN_S for row in ready)
+    return Step(wind_down=others, forgive=proven)
 
 
 def _end(service: Service, alive: list[Row]) -> Step:

@@ -18,8 +18,8 @@ class Check:
     found: str
 
 
-def examine(settings: Settings, serving: bool) -> list[Check]:
-    """Every check's finding. `serving`: a Modelport runs on these settings, so that its port is rightly taken."""
+def examine(settings: Settings, serving: str) -> list[Check]:
+    """Every check's finding. `serving`: the URL of the Modelport that runs on these settings, or ''."""
     checks: dict[str, Callable[[], str]] = {
         "version": lambda: __version__,
         "state directory": lambda: _state(settings),
@@ -43,9 +43,9 @@ def _state(settings: Settings) -> str:
     return str(settings.state_dir)
 
 
-def _port(settings: Settings, serving: bool) -> str:
+def _port(settings: Settings, serving: str) -> str:
     if serving:
-        return f"{settings.port}, a Modelport serves"
+        return f"a Modelport serves at {serving}"
     if settings.port and not is_free(settings.port, settings.host):
         raise ModelportError(f"Port {settings.port} is in use by another program; set another with --port.")
     return f"{settings.port} is free on {settings.host}"

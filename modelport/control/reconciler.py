@@ -23,7 +23,7 @@ from modelport.domain.instance import Exit
 from modelport.domain.launch import Labels
 from modelport.domain.states import ALIVE, COMING, InstanceState, ServiceState
 from modelport.domain.units import show_seconds
-from modelport.errors import CANNOT_FIT, ModelportError
+from modelport.errors import CANNOT_FIT, NOT_READY, ModelportError
 from modelport.platforms import Platform
 from modelport.settings import Settings
 from modelport.store import Store, gateways, instances, revision, services, starts
@@ -97,7 +97,10 @@ class Reconciler:
             everything = services.all_services(tx)
         for service in everything:
             if f"plan {service.id}" not in self.busy:
-                await self._service(service.id)
+                try:
+                    await self._service(service.id)
+                except Exception:  # the others' turn comes all the same
+                    log.exception("the step of service %s failed; it is tried again", service.name)
         with self.store.read() as tx:
             return bool(instances.in_states(tx, COMING)) or any(
                 s.state in (ServiceState.PENDING, ServiceState.PLANNING) for s in services.all_services(tx)
@@ -153,7 +156,7 @@ class Reconciler:
         lease = row.launch.lease_s
         now = time.monotonic()
         if lease and row.instance and now - self.renewed.get(row.id, 0.0) > min(lease / 4, 30):
-            self.renewed[row.id] = now
+            self.renewed = {id: at for id, at in self.renewed.items() if now - at < 3600} | {row.id: now}
             await platform.renew(row.instance, lease)
 
     async def _coming(self, row: Row, platform: Platform) -> None:
@@ -210,8 +213,12 @@ class Reconciler:
                 self.event.set()
 
     def _move(self, row: Row, **values: object) -> Row:
+        """Change a row, unless it went on by itself meanwhile: then it stays as it is now."""
         with self.store.write() as tx:
-            return instances.update(tx, instances.find(tx, row.id), time.time(), **values)
+            now = instances.find(tx, row.id)
+            if "state" in values and now.state is not row.state:
+                return now
+            return instances.update(tx, now, time.time(), **values)
 
     def _failed(self, row: Row, end: Exit, reason: Reason) -> None:
         now = time.time()
@@ -264,6 +271,8 @@ class Reconciler:
                     values["state"] = step.state
                 if step.state in (ServiceState.READY, ServiceState.IDLE):
                     values |= {"retry_at": None, "wake_at": None}
+                if step.forgive or step.state is ServiceState.IDLE:
+                    values["failures"] = 0
                 if values:
                     service = services.update(tx, service, now, **values)
                     self.event.set()
@@ -297,6 +306,13 @@ class Reconciler:
             prepared = planning.must_fit(await asyncio.to_thread(planning.prepare, service.spec))
         except ModelportError as error:
             return self._cannot_start(service.id, error)
+        try:
+            self._write_down(service, prepared, count)
+        except ModelportError as error:  # no port is free, or the disk is full
+            self._cannot_start(service.id, error)
+        self.event.set()
+
+    def _write_down(self, service: Service, prepared: planning.Prepared, count: int) -> None:
         now = time.time()
         with self.store.write() as tx:
             current = services.find(tx, service.id)
@@ -313,7 +329,6 @@ class Reconciler:
                 instances.insert(
                     tx, launch, version=current.version, platform=current.spec.platform, engine=prepared.engine, now=now
                 )
-        self.event.set()
 
     def _cannot_start(self, service_id: str, error: ModelportError) -> None:
         now = time.time()
@@ -324,7 +339,7 @@ class Reconciler:
                 return
             serving = any(row.state is InstanceState.READY for row in instances.of_service(tx, service_id))
             failures = service.failures + 1
-            passing = error.kind is CANNOT_FIT and failures < MAX_FAILED_STARTS  # memory comes and goes
+            passing = error.kind in (CANNOT_FIT, NOT_READY) and failures < MAX_FAILED_STARTS  # memory comes and goes
             state = ServiceState.DEGRADED if serving else ServiceState.STARTING if passing else ServiceState.FAILED
             if state is ServiceState.STARTING and service.state is ServiceState.DEGRADED:
                 state = ServiceState.DEGRADED

@@ -24,13 +24,15 @@ class NewKey(BaseModel):
 
     name: str = Field(default="", max_length=200)
     scope: str = Field(default="infer", pattern="^(infer|admin)$")
-    models: list[str] = []
-    expires_in_s: float | None = Field(default=None, gt=0)
+    models: list[Annotated[str, Field(max_length=63)]] = Field(default=[], max_length=1000)
+    expires_in_s: float | None = Field(default=None, gt=0, lt=1e10)
 
 
 def make_app(control: Control) -> FastAPI:
     """The app, over a Control. Endpoints are plain functions: FastAPI runs them in threads, as Control wants."""
-    app = FastAPI(title="Modelport", docs_url=None, redoc_url=None, openapi_url=f"{PREFIX}/openapi.json")
+    app = FastAPI(
+        title="Modelport", redirect_slashes=False, docs_url=None, redoc_url=None, openapi_url=f"{PREFIX}/openapi.json"
+    )
 
     @app.exception_handler(ModelportError)
     async def ours(_request: Request, error: ModelportError) -> JSONResponse:
@@ -39,13 +41,17 @@ def make_app(control: Control) -> FastAPI:
     @app.exception_handler(HTTPException)
     async def theirs(_request: Request, error: HTTPException) -> JSONResponse:
         kind = NOT_FOUND if error.status_code == 404 else INVALID
-        return _answer(ModelportError(f"The control API has no such route: {error.detail}.", kind), error.status_code)
+        words = {404: "The control API has no such route.", 405: "The control API does not take this method there."}
+        sentence = words.get(error.status_code, "The request's body is not JSON that can be read.")
+        return _answer(ModelportError(sentence, kind), error.status_code)
 
     @app.exception_handler(RequestValidationError)
     async def malformed(_request: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        return _answer(ModelportError(f"The request's {where} is wrong: {str(first['msg']).lower()}."))
+        if first["loc"][0] == "body":
+            return _answer(ModelportError("The request's body must be a JSON object, sent as application/json."))
+        where = ".".join(str(part) for part in first["loc"][1:])
+        return _answer(ModelportError(f"{where} is wrong: {str(first['msg']).lower()}.", param=where))
 
     @app.get(f"{PREFIX}/info")
     def info() -> InfoView:

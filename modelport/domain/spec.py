@@ -23,7 +23,7 @@ def _name(value: str) -> str:
 
 
 def _no_control(value: str) -> str:
-    if not value.strip() or any(ord(c) < 32 for c in value):
+    if not value.strip() or any(ord(c) < 32 or 0xD800 <= ord(c) < 0xE000 for c in value):
         raise ValueError("a model is named by an alias, a path or an id, without control characters")
     return value
 

@@ -13,7 +13,9 @@ def seconds(value: object) -> float:
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e10:
         return float(value)
     if isinstance(value, str) and (match := _DURATION.fullmatch(value.strip().lower())):
-        return float(match[1]) * _SECONDS[match[2] or "s"]
+        found = float(match[1]) * _SECONDS[match[2] or "s"]
+        if found < 1e10:
+            return found
     raise ModelportError(f"{value!r} is not a duration: write seconds, or a number with ms, s, m, h or d, like 30m.")
 
 

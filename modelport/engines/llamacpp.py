@@ -4,6 +4,7 @@ Both are the same server. Its options are given as environment variables where o
 variable is ignored, an unknown flag ends the program (llama.cpp: common/arg.cpp).
 """
 
+import os
 import shutil
 import sys
 from importlib.util import find_spec
@@ -50,9 +51,12 @@ class LlamaCpp:
                 "llama.cpp is not installed: put `llama-server` on PATH, or `pip install 'modelport[local]'`."
             )
         total = plan.context_tokens * plan.parallel
+        threads = max(1, (os.cpu_count() or 1) // spec.replicas)
         argv = [binary] if binary else [sys.executable, "-I", str(SERVER)]
         argv += ["--model", facts.path, "--alias", spec.name, "--host", HOST, "--port", PORT]
         argv += ["--ctx-size", str(total), "--parallel", str(plan.parallel)]
+        # Threads of llama.cpp spin while they compute: replicas with one for every core each starve one another.
+        argv += ["--threads", str(threads)]
         argv += ["--n-gpu-layers", "999" if plan.device.kind == "gpu" else "0"]
         if plan.task == "embed":
             # A pooled embedding is computed in one physical batch, which must hold the whole input (server.cpp).

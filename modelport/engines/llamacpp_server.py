@@ -18,6 +18,7 @@ def main() -> None:
         parser.add_argument(flag, required=True)
     for flag in ("--port", "--ctx-size", "--parallel"):
         parser.add_argument(flag, type=int, required=True)
+    parser.add_argument("--threads", type=int)
     parser.add_argument("--n-gpu-layers", type=int, default=0)
     parser.add_argument("--batch-size", type=int, default=2048)
     parser.add_argument("--ubatch-size", type=int, default=512)
@@ -35,6 +36,8 @@ def main() -> None:
     params.api_keys = [os.environ.pop("LLAMA_API_KEY")]
     params.n_ctx = options.ctx_size
     params.n_parallel = options.parallel
+    if options.threads:
+        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = options.threads
     params.n_gpu_layers = options.n_gpu_layers
     params.n_batch = options.batch_size
     params.n_ubatch = options.ubatch_size

@@ -1,12 +1,14 @@
 """Admit: whose key this is, and what it may do. Nothing is remembered between requests."""
 
 import hmac
+import re
 import time
 from collections.abc import Mapping
 
 from modelport.errors import FORBIDDEN, UNAUTHORIZED, ModelportError
 from modelport.store.keys import PREFIX_LENGTH, Key, digest
 
+_LOCAL = re.compile(rb"(localhost|127\.\d+\.\d+\.\d+|\[::1\])(:\d+)?")
 ANONYMOUS = Key(id="-", prefix="", digest=b"", scope="infer", models=frozenset(), expires_at=None)
 """Who asks on a service's own port with `auth: none`."""
 
@@ -36,6 +38,15 @@ def require_admin(key: Key) -> None:
     """Raises ModelportError (403) for a key that may only infer."""
     if key.scope != "admin":
         raise ModelportError("This API key may use models only; an admin key is needed here.", FORBIDDEN)
+
+
+def require_local(headers: Mapping[bytes, bytes]) -> None:
+    """Raises ModelportError (403) where a keyless port is asked under a foreign name or by a foreign page: a web page
+    could reach it through the browser of this machine's user (DNS rebinding, cross-origin posts)."""
+    origin = headers.get(b"origin")
+    names = [headers.get(b"host", b"localhost"), *([origin.partition(b"://")[2]] if origin is not None else [])]
+    if any(_LOCAL.fullmatch(name) is None for name in names):
+        raise ModelportError("This port needs no key, and so answers only to this machine's own names.", FORBIDDEN)
 
 
 def require_model(key: Key, name: str) -> None:

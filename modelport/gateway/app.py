@@ -11,7 +11,7 @@ from enum import Enum
 from typing import Any
 
 from modelport.errors import INTERNAL, METHOD_NOT_ALLOWED, NOT_FOUND, NOT_READY, ModelportError
-from modelport.gateway.admit import ANONYMOUS, Unknown, admit, may_use, require_admin
+from modelport.gateway.admit import ANONYMOUS, Unknown, admit, may_use, require_admin, require_local
 from modelport.gateway.control import ControlDoor
 from modelport.gateway.infer import Inference, engine_path
 from modelport.gateway.meter import Meter
@@ -117,6 +117,7 @@ class Gateway:
         connection = request.connection
         # The listener was opened for a service without keys; the service may have got a lock since.
         if connection.loopback and self.bound(request).routed.spec.auth == "none":
+            require_local(request.headers)
             return ANONYMOUS
         return admit(request.headers, self.routes.keys, self._pepper)
 

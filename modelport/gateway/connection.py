@@ -13,6 +13,10 @@ class UpstreamBroke(Exception):
     """It closed within an answer, or sent something that is not HTTP."""
 
 
+class UpstreamStale(UpstreamBroke):
+    """A kept connection ended before the first byte of an answer: the other side had closed it already."""
+
+
 class UpstreamSilent(Exception):
     """It sent nothing for longer than allowed."""
 
@@ -29,11 +33,14 @@ class Connection(asyncio.Protocol):
         self._reset()
 
     def _reset(self) -> None:
+        self.kept = self.idle_since > 0
+        """Whether an earlier request used it, so that the other side may have closed it when this one was sent."""
         self.status = 0
         self.headers: list[tuple[bytes, bytes]] = []
         self._body: list[bytes] = []
         self._body_bytes = 0
         self._header_bytes = 0
+        self._heard = False
         self._over = self._keep = self._paused = self._until_close = False
         self._error: UpstreamBroke | None = None
 
@@ -49,6 +56,8 @@ class Connection(asyncio.Protocol):
         """The answer's status, once its header is here. Raises UpstreamBroke, UpstreamSilent."""
         while not self.status:
             if self._error is not None:
+                if self.kept and not self._heard:
+                    raise UpstreamStale from self._error
                 raise self._error
             await self._wait(timeout_s)
         return self.status
@@ -78,7 +87,9 @@ class Connection(asyncio.Protocol):
 
     def reusable(self) -> bool:
         """Whether the answer came whole, was read whole, and both sides keep the connection."""
-        read = self._over and self._keep and not self._body
+        # Not after a chunked answer: llama.cpp's server closes such connections without saying so beforehand.
+        chunked = self.header(b"transfer-encoding") != b""
+        read = self._over and self._keep and not self._body and not chunked
         return read and self.usable() and not self.transport.get_write_buffer_size()
 
     def abort(self) -> None:
@@ -115,6 +126,7 @@ class Connection(asyncio.Protocol):
         if self.idle_since:
             self.transport.abort()  # nobody asked
             return
+        self._heard = True
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):

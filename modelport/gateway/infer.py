@@ -84,11 +84,13 @@ class Inference:
                 if listed:
                     _require_listed(route, request.method, target.partition("?")[0])
                 request.queue_s = perf() - request.started
-                connection.send(_payload(request, upstream, target, body))
-                passage = Passage(request, connection, upstream.key, route.name, self._settings.request_timeout)
-                await passage.run(hide_usage)
+                payload = _payload(request, upstream, target, body)
+                passage = Passage(request, upstream, connection, payload, route.name, self._settings.request_timeout)
+                try:
+                    await passage.run(hide_usage)
+                finally:
+                    upstream.give_back(passage.connection)  # which closes it unless the answer came whole
             finally:
-                upstream.give_back(connection)  # which closes it unless the answer came whole
                 upstream.leave()
         finally:
             route.in_flight -= 1

@@ -14,8 +14,9 @@ from modelport.errors import (
     TOO_LARGE,
     ModelportError,
 )
-from modelport.gateway.connection import Connection, UpstreamBroke, UpstreamSilent
+from modelport.gateway.connection import Connection, UpstreamBroke, UpstreamSilent, UpstreamStale
 from modelport.gateway.request import Request
+from modelport.gateway.upstream import ConnectFailed, Upstream
 from modelport.gateway.usage import Events, of_body
 
 RETURNED = frozenset(
@@ -43,23 +44,30 @@ class _ErrorBody(msgspec.Struct):
 
 
 class Passage:
-    """One answer on its way. `secret` is the engine's key, which no message may carry on."""
+    """One request to an upstream and its answer on its way."""
 
-    __slots__ = ("connection", "request", "secret", "service", "timeout_s")
+    __slots__ = ("connection", "payload", "request", "service", "timeout_s", "upstream")
 
     def __init__(
-        self, request: Request, connection: Connection, secret: str, service: str, timeout_s: float | None
+        self,
+        request: Request,
+        upstream: Upstream,
+        connection: Connection,
+        payload: bytes,
+        service: str,
+        timeout_s: float | None,
     ) -> None:
         self.request = request
+        self.upstream = upstream
         self.connection = connection
-        self.secret = secret
+        self.payload = payload
         self.service = service
         self.timeout_s = timeout_s
 
     async def run(self, hide_usage: bool) -> None:
         """Pass the answer on. Raises ModelportError for one that is an error, breaks off or does not come."""
         try:
-            status = await self.connection.head(self.timeout_s)
+            status = await self._head()
             if not 200 <= status < 300:
                 raise await self._refusal(status)
             if self.connection.header(b"content-type").startswith(b"text/event-stream"):
@@ -71,8 +79,20 @@ class Passage:
         except UpstreamSilent:
             late = f"The engine of service '{self.service}' did not answer in time."
             raise ModelportError(late, ENGINE_TIMEOUT) from None
-        except UpstreamBroke:
+        except (UpstreamBroke, ConnectFailed):
             raise self._fault() from None
+
+    async def _head(self) -> int:
+        """Send the request, and wait for the answer's status. A kept connection that the engine had closed before it
+        saw the request is replaced by a new one, once."""
+        self.connection.send(self.payload)
+        try:
+            return await self.connection.head(self.timeout_s)
+        except UpstreamStale:
+            self.connection.abort()
+            self.connection = await self.upstream.connection(fresh=True)
+            self.connection.send(self.payload)
+            return await self.connection.head(self.timeout_s)
 
     async def _stream(self, hide_usage: bool) -> None:
         request = self.request
@@ -137,7 +157,7 @@ class Passage:
             error = msgspec.json.decode(b"".join(parts), type=_ErrorBody).error
         except (msgspec.DecodeError, RecursionError):
             error = None
-        if error is None or (self.secret and self.secret in error.message):
+        if error is None or (self.upstream.key and self.upstream.key in error.message):
             return ModelportError(f"The engine of service '{self.service}' refused the request.", kind)
         return ModelportError(error.message[:2000], kind, param=error.param)
 

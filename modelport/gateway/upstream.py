@@ -39,10 +39,10 @@ class Upstream:
         self.head = f"host: {host}\r\n{secret}".encode("latin-1")
         self._idle: list[Connection] = []
 
-    async def connection(self) -> Connection:
-        """A kept connection or a new one. Raises ConnectFailed."""
+    async def connection(self, fresh: bool = False) -> Connection:
+        """A kept connection or a new one; only a new one if `fresh`. Raises ConnectFailed."""
         oldest = time.monotonic() - IDLE_S
-        while self._idle:
+        while self._idle and not fresh:
             kept = self._idle.pop()
             if kept.idle_since >= oldest and kept.usable():
                 return kept

@@ -6,6 +6,9 @@ import sqlalchemy as sa
 
 from modelport.store.tables import starts
 
+KEPT = 1000
+"""Rows that are kept; older ones say little of what a start takes now."""
+
 
 def record(
     tx: sa.Connection,
@@ -27,12 +30,14 @@ def record(
             at=now,
         )
     )
+    newest = tx.execute(sa.select(sa.func.max(starts.c.id))).scalar() or 0
+    tx.execute(starts.delete().where(starts.c.id <= newest - KEPT))
 
 
 def estimates(tx: sa.Connection) -> dict[str, float]:
     """By model: the median of the last five starts, in seconds."""
     taken: dict[str, list[float]] = {}
-    for row in tx.execute(sa.select(starts.c.model, starts.c.seconds).order_by(starts.c.id.desc()).limit(1000)):
+    for row in tx.execute(sa.select(starts.c.model, starts.c.seconds).order_by(starts.c.id.desc()).limit(KEPT)):
         recent = taken.setdefault(row.model, [])
         if len(recent) < 5:
             recent.append(row.seconds)

@@ -88,6 +88,27 @@ def test_a_run_that_is_killed_takes_its_server_and_engine_with_it(state_dir: Pat
     assert list((state_dir / "runs").iterdir()) == [], "the next run sweeps what it left"
 
 
+def test_a_run_goes_on_when_its_gateway_is_killed(state_dir: Path) -> None:
+    running = Running(state_dir)
+    parents = [p for p in of_state(state_dir) if len(p.children()) == 2]
+    gateway = next(child for parent in parents for child in parent.children() if child.net_connections("tcp"))
+    gateway.kill()
+    assert until(lambda: running.ask().status_code == 200, 20)
+    running.process.send_signal(signal.SIGHUP)  # as a terminal that is closed
+    running.process.wait(30)
+    assert of_state(state_dir) == []
+
+
+def test_two_runs_of_one_name_share_the_service_and_the_last_takes_it_away(serving: Serving) -> None:
+    first, second = Running(serving.state_dir), Running(serving.state_dir)
+    first.process.send_signal(signal.SIGINT)
+    assert first.process.wait(30) == 0
+    assert second.ask().status_code == 200
+    second.process.send_signal(signal.SIGINT)
+    assert second.process.wait(30) == 0
+    assert serving.client.list() == []
+
+
 def test_a_server_that_runs_already_is_used_and_kept(serving: Serving) -> None:
     serving.start("kept")
     serving.ready("kept")

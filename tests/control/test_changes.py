@@ -124,6 +124,10 @@ def test_a_service_with_a_port_of_its_own_answers_there(shared: Serving) -> None
         return [model["id"] for model in answer.json()["data"]]
 
     assert until(models) == ["own-port"]
+    own = f"http://127.0.0.1:{view.port}/v1/models"
+    assert httpx.get(own, headers={"host": f"localhost:{view.port}"}).status_code == 200
+    for foreign in ({"host": "rebind.example"}, {"origin": "http://evil.example"}, {"host": "127.0.0.1.evil.example"}):
+        assert httpx.get(own, headers=foreign).status_code == 403, foreign
     assert shared.client.status("own-port").url == f"http://127.0.0.1:{view.port}/v1"
 
 

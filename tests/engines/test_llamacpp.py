@@ -1,5 +1,6 @@
 """llama.cpp's command: made of a Plan, without a secret, a path in the name, or a value of its own invention."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -39,6 +40,14 @@ def test_the_command_follows_the_plan(tmp_path: Path, monkeypatch: pytest.Monkey
     assert value(argv, "--alias") == "chat"
     assert (value(argv, "--host"), value(argv, "--port")) == ("{host}", "{port}")
     assert value(argv, "--n-gpu-layers") == "0"
+
+
+def test_replicas_share_the_cores_between_them(tmp_path: Path) -> None:
+    facts = resolve(str(llama(tmp_path / "m.gguf")))
+    cores = os.cpu_count() or 1
+    for replicas, threads in ((1, cores), (2, max(1, cores // 2)), (64, max(1, cores // 64))):
+        argv = LlamaCpp().launch(facts, plan(), Spec(model="m", replicas=replicas)).argv
+        assert value(argv, "--threads") == str(threads)
 
 
 def test_embeddings_take_their_whole_input_in_one_batch(tmp_path: Path) -> None:

@@ -78,6 +78,13 @@ def test_a_stream_that_did_not_ask_for_usage_gets_none_and_is_metered_all_the_sa
     assert until(lambda: counted() - before, 5) in range(1, 13)
 
 
+def test_many_streams_one_after_another_all_come(sdk: openai.OpenAI) -> None:
+    """llama.cpp closes a connection after a few streamed answers without saying so: no request may be lost to that."""
+    for _ in range(25):
+        stream = sdk.chat.completions.create(model="chat", messages=PARIS, max_tokens=3, stream=True)  # type: ignore[call-overload]
+        assert list(stream)
+
+
 def test_completions_and_embeddings(sdk: openai.OpenAI) -> None:
     text = sdk.completions.create(model="chat", prompt="The capital of France is", max_tokens=8, temperature=0)
     assert "Paris" in text.choices[0].text
