@@ -33,6 +33,7 @@ RUNS = "runs"
 """Below the state directory: the private ones of `modelport run`."""
 RUN_LEASE_S = 30.0
 CONTROL, GATEWAY = "control", "gateway"
+ENDING = {signal.SIGTERM, signal.SIGINT}
 
 
 def serve(settings: Settings, on_ready: Callable[[str], None], only: str | None = None) -> None:
@@ -240,6 +241,8 @@ class _Parent:
             if self.listening:
                 self.listening[0].close()
             self._end(GATEWAY, 15)
+            if failure is None and CONTROL in due:  # it died, and only it can stop the engines in good order
+                self._start(CONTROL, ready_write)
             self._end(CONTROL, 45)
         if failure is not None:
             raise failure
@@ -261,8 +264,11 @@ class _Parent:
         sys.stdout.flush()
         sys.stderr.flush()
         parent = os.getpid()
+        # Told to end while it begins, control must still stop its engines: it hears of it once it can.
+        signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
         pid = os.fork()
         if pid:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
             self.children[pid] = name
             self.started[name] = time.monotonic()
             return
@@ -276,6 +282,8 @@ class _Parent:
             if os.getppid() != parent:
                 os._exit(1)
             os.setpgid(0, 0)  # Ctrl-C reaches the parent only, which ends its children in order
+            if name != CONTROL:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
             self._child(name, ready_write)
             code = 0
         except ModelportError as error:

@@ -50,9 +50,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         ("smolm2", "Did you mean 'smollm2'"),
         ("no/such/model", "no/such/model"),
-        ("a" * 300, "No model"),
+        ("a" * 300, "File name too long"),
         ("~nobody99/x.gguf", "~nobody99"),
-        ("", "model is ''"),
+        ("", "lacks the key 'model'"),
         ("{}/absent.gguf", "absent.gguf"),
         ("{}/truncated.gguf", "is truncated"),
         ("{}/cut-header.gguf", "its header promises 4 tensors in the 76 bytes"),

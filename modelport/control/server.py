@@ -74,6 +74,7 @@ async def _serve(settings: Settings, store: Store) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})  # the parent that forked us may block
     serving = asyncio.create_task(server._serve([listener]))  # serve() would install handlers of its own
     await stop.wait()
     work.cancel()

@@ -91,12 +91,22 @@ def test_a_run_that_is_killed_takes_its_server_and_engine_with_it(state_dir: Pat
 def test_a_run_goes_on_when_its_gateway_is_killed(state_dir: Path) -> None:
     running = Running(state_dir)
     parents = [p for p in of_state(state_dir) if len(p.children()) == 2]
-    gateway = next(child for parent in parents for child in parent.children() if child.net_connections("tcp"))
+    children = [child for parent in parents for child in parent.children()]
+    gateway = next(c for c in children if any(n.status == "LISTEN" for n in c.net_connections("tcp")))
     gateway.kill()
     assert until(lambda: running.ask().status_code == 200, 20)
     running.process.send_signal(signal.SIGHUP)  # as a terminal that is closed
     running.process.wait(30)
     assert of_state(state_dir) == []
+
+
+def test_a_control_that_is_told_to_end_while_it_begins_still_stops_its_engines(serving: Serving) -> None:
+    serving.start("kept")
+    serving.ready("kept")
+    os.kill(serving.process_of("control"), signal.SIGKILL)
+    time.sleep(0.15)  # the next one is being started
+    assert serving.end() == 0
+    assert until(lambda: serving.engines() == {}, 5)
 
 
 def test_two_runs_of_one_name_share_the_service_and_the_last_takes_it_away(serving: Serving) -> None:
