@@ -304,11 +304,8 @@ class Reconciler:
         """Plan (again: the machine may have changed), and write down `count` instances to be launched."""
         try:
             prepared = planning.must_fit(await asyncio.to_thread(planning.prepare, service.spec))
-        except ModelportError as error:
-            return self._cannot_start(service.id, error)
-        try:
             self._write_down(service, prepared, count)
-        except ModelportError as error:  # no port is free, or the disk is full
+        except ModelportError as error:  # it does not fit, no port is free, the disk is full …
             self._cannot_start(service.id, error)
         self.event.set()
 
