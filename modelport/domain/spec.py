@@ -39,6 +39,45 @@ Duration = Annotated[float, BeforeValidator(_duration)]
 """A field in seconds that also takes `30m`."""
 
 
+class Speculative(BaseModel):
+    """Speculative decoding: a cheaper guess of the next tokens, which the model then checks in one step."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    method: Literal["eagle", "eagle3", "ngram", "mtp", "draft"] = "eagle3"
+    """`draft` is a smaller model of the same kind; `ngram` and `mtp` need no other model."""
+    model: Annotated[str, Field(max_length=4096)] = ""
+    """The draft model: a Hub id, a directory or a cloud URI."""
+    tokens: Annotated[int, Field(ge=1, le=32)] = 3
+    """Drafted per step."""
+
+    @model_validator(mode="after")
+    def _draft_needs_model(self) -> "Speculative":
+        if self.method in ("eagle", "eagle3", "draft") and not self.model.strip():
+            raise ValueError(f"method {self.method} needs a draft model; set model: too")
+        return self
+
+
+def _accelerators(value: str) -> str:
+    name, colon, count = value.partition(":")
+    if not colon or not name.strip():
+        raise ValueError("accelerators are NAME:COUNT, like A100:8")
+    if not re.fullmatch(r"-?[0-9]{1,9}", count.strip()):
+        raise ValueError(f"the number of GPUs must be a whole number, not {count.strip()!r}")
+    if int(count) < 1:
+        raise ValueError(f"the number of GPUs must be at least 1, not {int(count)}")
+    if int(count) > 4096:
+        raise ValueError(f"the number of GPUs must be at most 4096, not {int(count)}")
+    return f"{name.strip()}:{int(count)}"
+
+
+def _lowered(value: object) -> object:
+    return value.strip().lower() if isinstance(value, str) else value
+
+
+Degree = Annotated[int, Field(ge=1, le=4096)]
+
+
 class Spec(BaseModel):
     """One service as wanted. Frozen; unknown keys are errors.
 
@@ -49,7 +88,8 @@ class Spec(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: Annotated[str, AfterValidator(_no_control), Field(max_length=4096)]
-    """An alias (`smollm2`), a GGUF file or a directory holding one. New engine."""
+    """An alias (`smollm2`), a Hub id (`org/name`, `org/name@revision`), a GGUF file, a directory, or a cloud URI
+    (`s3://`, `gs://`, `az://`). New engine."""
     name: Annotated[str, AfterValidator(_name)] = ""
     """The name clients use as `model`; made from `model` where not given."""
     engine: str = "auto"
@@ -65,6 +105,33 @@ class Spec(BaseModel):
     holds. New engine."""
     parallel: Annotated[int, Field(ge=1, le=256)] | None = None
     """Requests one replica works on at once. New engine."""
+    accelerators: Annotated[str, AfterValidator(_accelerators)] | None = None
+    """`NAME:COUNT`, like `H100:4`; by default what the machine has. New engine."""
+    quantization: Annotated[str, BeforeValidator(_lowered), Field(max_length=64)] | None = None
+    """What weights are quantized to while they are loaded: `fp8`, `int8wo`, `int4wo-128`, `bitsandbytes`; each engine
+    has its own. Files that are quantized already are used as they are. New engine."""
+    dtype: Annotated[Literal["auto", "bfloat16", "float16", "float32"], BeforeValidator(_lowered)] | None = None
+    """What is computed in. New engine."""
+    kv_cache_dtype: Annotated[Literal["auto", "fp8", "fp8_e4m3", "fp8_e5m2"], BeforeValidator(_lowered)] | None = None
+    """What keys and values are kept in. New engine."""
+    memory_fraction: Annotated[float, Field(gt=0, le=1)] | None = None
+    """The share of each GPU's memory that the engine may use. New engine."""
+    tensor_parallel: Degree | None = None
+    """GPUs that share every layer; by default the fewest that hold the model. New engine."""
+    pipeline_parallel: Degree | None = None
+    """GPUs that take the layers in turns. New engine."""
+    data_parallel: Degree | None = None
+    """Copies of the model behind one engine. New engine."""
+    expert_parallel: Degree | None = None
+    """GPUs that share out whole experts: 1, or all the engine uses. New engine."""
+    max_batched_tokens: Annotated[int, Field(ge=1)] | None = None
+    """Tokens of one step of the engine; its own default where not given. New engine."""
+    eager: bool = False
+    """No CUDA graphs: slower, and a little more room. New engine."""
+    speculative: Speculative | None = None
+    """Speculative decoding. New engine."""
+    engine_args: tuple[Annotated[str, Field(min_length=1, max_length=4096)], ...] = ()
+    """More arguments for the engine, as they are; none that would undo its key, host or port. New engine."""
     port: Annotated[int, Field(ge=1, le=65535)] | Literal["auto"] | None = None
     """A port of its own on the gateway, beside the common one."""
     auth: Literal["key", "none"] = "key"
@@ -92,11 +159,12 @@ class Spec(BaseModel):
 
     def engine_hash(self) -> str:
         """A digest of the fields that need a new engine when they change: two equal ones can share a process."""
-        wanted = {field: getattr(self, field) for field in sorted(NEW_ENGINE)}
+        wanted = self.model_dump(mode="json", include=set(NEW_ENGINE))
         return hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:16]
 
 
-NEW_ENGINE = frozenset({"name", "model", "engine", "platform", "task", "context", "parallel"})
+KEPT_RUNNING = frozenset({"replicas", "port", "auth", "idle_timeout", "wake_waiters", "wake_timeout"})
+NEW_ENGINE = frozenset(Spec.model_fields) - KEPT_RUNNING
 
 
 def name_from(model: str) -> str:

@@ -65,7 +65,7 @@ def plan(facts: ModelFacts, spec: Spec, devices: Sequence[Device]) -> Plan:
         parts=chosen.parts,
         context_tokens=chosen.context,
         parallel=chosen.parallel,
-        fits=best is not None,
+        verdict="fits" if best else "does_not_fit",
         reasons=_decisions(facts, spec, ways[0], chosen)
         if best
         else advice(facts, spec, task, chosen.device, chosen.context, chosen.parallel),

@@ -19,7 +19,7 @@ GPU = Device("gpu", "a GPU", 2**34, 2**33)
 
 
 def plan(device: Device = CPU, task: str = "generate", context: int = 128, parallel: int = 2) -> Plan:
-    return Plan(device, task, (), context, parallel, True, ())  # type: ignore[arg-type]
+    return Plan(device, task, (), context, parallel, "fits", ())  # type: ignore[arg-type]
 
 
 def command(tmp_path: Path, made: Plan) -> tuple[str, ...]:
