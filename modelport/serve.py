@@ -18,12 +18,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modelport.domain.verbs import Keys, Verbs
+from modelport.domain.verbs import Keys, Plans, Verbs
 from modelport.errors import NOT_READY, ModelportError
 from modelport.settings import Settings
 
 if TYPE_CHECKING:
     from modelport.control.doctor import Check
+    from modelport.domain.spec import Spec
     from modelport.gateway.listeners import Listening
 
 log = logging.getLogger("modelport.serve")
@@ -71,7 +72,22 @@ def private(settings: Settings, *, any_port: bool) -> Iterator[Settings]:
         changes = {"state_dir": directory, "lease": RUN_LEASE_S, "log_level": "warning"}
         yield settings.model_copy(update=changes | ({"port": 0} if any_port else {}))
     finally:
+        _keep_starts(directory, settings.state_dir)
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def _keep_starts(source: Path, into: Path) -> None:
+    """What the starts of a private server took is the next plan's to know, so it outlives that server."""
+    from modelport.store import open_store, starts
+
+    if not (source / "modelport.db").exists():
+        return
+    with contextlib.suppress(ModelportError):
+        of_run, own = open_store(source), open_store(into)
+        with of_run.read() as theirs, own.write() as ours:
+            starts.carry(theirs, ours)
+        of_run.close()
+        own.close()
 
 
 @contextlib.contextmanager
@@ -159,11 +175,25 @@ def keys(settings: Settings) -> Keys:
     return StoreKeys(open_store(settings.state_dir))
 
 
-def examine(settings: Settings) -> "list[Check]":
-    """What `modelport doctor` shows."""
+def plans(settings: Settings, *, ask: bool = True) -> Plans:
+    """The verbs that plan: control's where one serves, unless not to be asked, else our own, with the same recorded
+    starts and this process's own environment."""
+    if ask and settings.socket.exists() and running(settings):
+        return verbs(settings)
+    from modelport.control.control import StorePlans
+    from modelport.store import open_store
+
+    with contextlib.suppress(ModelportError):  # what earlier starts teach is a refinement: a plan goes on without
+        if settings.database.exists():
+            return StorePlans(open_store(settings.state_dir))
+    return StorePlans(None)
+
+
+def examine(settings: Settings, wanted: "Spec | None" = None) -> "list[Check]":
+    """What `modelport doctor` shows, with a Spec also what a start of it would meet."""
     from modelport.control import doctor
 
-    return doctor.examine(settings, verbs(settings).info().gateway_url if running(settings) else "")
+    return doctor.examine(settings, verbs(settings).info().gateway_url if running(settings) else "", wanted)
 
 
 def is_alias(model: str) -> bool:

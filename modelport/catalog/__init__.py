@@ -1,11 +1,10 @@
 """The catalog answers: what is this model? A source goes in, ModelFacts come out."""
 
+import os
 from pathlib import Path
 
 from modelport.catalog.aliases import ALIASES, alias_directory
-from modelport.catalog.facts import facts_of
-from modelport.catalog.gguf import read_header
-from modelport.catalog.local import gguf_files
+from modelport.catalog.local import local_facts
 from modelport.domain.facts import ModelFacts
 from modelport.errors import MODEL_NOT_FOUND, ModelportError, nearest
 
@@ -13,14 +12,19 @@ from modelport.errors import MODEL_NOT_FOUND, ModelportError, nearest
 def resolve(source: str) -> ModelFacts:
     """What the files of a model say.
 
-    `source` is an alias, a .gguf file or a directory with one model; `~` and relative paths work. An alias wins over
-    a file of the same name: write `./name` for the file. Raises ModelportError when there is no such model or it
-    cannot be read.
+    `source` is an alias, a .gguf file, a directory with one model or an adapter, or a config.json alone; `~` and
+    relative paths work. An alias wins over a file of the same name: write `./name` for the file. What is not here and
+    has the form of it is looked up on the Hub (`org/name`, hub_name.py) or in an object store (`s3://bucket/directory`,
+    cloud.py). Raises ModelportError when there is no such model or it cannot be read.
     """
     try:
+        if source not in ALIASES and not os.path.exists(os.path.expanduser(source)):
+            from modelport.catalog.remote import remote_facts  # HTTP, for those who need it
+
+            if facts := remote_facts(source):
+                return facts
         path = alias_directory(source) if source in ALIASES else _existing(source)
-        files = gguf_files(path)
-        return facts_of(source, files[0], [read_header(file) for file in files])
+        return local_facts(source, path, resolve)
     except OSError as error:
         raise ModelportError(f"{source!r} cannot be read: {error.strerror or error}.", param="model") from None
 

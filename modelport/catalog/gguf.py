@@ -8,9 +8,9 @@ anything is read or kept, so a hostile file costs neither memory nor time.
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from modelport.catalog.ggml_types import GGML_TYPES
+from modelport.catalog.readable import Readable, local_file
 from modelport.domain.units import show_bytes
 from modelport.errors import ModelportError
 
@@ -64,19 +64,19 @@ class GgufHeader:
     tensors: tuple[Tensor, ...]
 
 
-def read_header(path: Path) -> GgufHeader:
-    """The header of one GGUF file (version 2 or 3, little endian).
+def read_header(source: Path | Readable) -> GgufHeader:
+    """The header of one GGUF file (version 2 or 3, little endian), on this machine or read by ranges.
 
     Raises ModelportError with a sentence for anything else, for a file that ends early, and for one whose header
-    promises what cannot be. OSError passes through.
+    promises what cannot be. OSError passes through, and what reading raises.
     """
-    with path.open("rb") as file:
-        size = file.seek(0, 2)
-        file.seek(0)
-        try:
-            return _header(_Cursor(file, size, str(path)))
-        except _Broken as broken:
-            raise ModelportError(f"{str(path)!r} {broken}") from None
+    if isinstance(source, Path):
+        with local_file(source) as file:
+            return read_header(file)
+    try:
+        return _header(_Cursor(source))
+    except _Broken as broken:
+        raise ModelportError(f"{source.name!r} {broken}", param="model") from None
 
 
 class _Broken(Exception):
@@ -86,8 +86,8 @@ class _Broken(Exception):
 class _Cursor:
     """Reads forward through a file in chunks and never past its end or the header's cap."""
 
-    def __init__(self, file: BinaryIO, size: int, name: str) -> None:
-        self.file, self.size, self.name = file, size, name
+    def __init__(self, file: Readable) -> None:
+        self.file, self.size = file, file.size
         self.chunk, self.at, self.start = b"", 0, 0
 
     @property
@@ -122,8 +122,7 @@ class _Cursor:
         return struct.unpack("<" + form, self.take(struct.calcsize(form), what))[0]
 
     def _read(self, count: int, what: str) -> bytes:
-        self.file.seek(self.position)
-        chunk = self.file.read(max(count, _CHUNK_BYTES))
+        chunk = self.file.read_at(self.position, max(count, min(_CHUNK_BYTES, self.size - self.position)))
         if len(chunk) < count:
             raise _Broken(f"became shorter while {what} was read; is it still being downloaded?")
         return chunk

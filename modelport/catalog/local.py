@@ -1,13 +1,45 @@
-"""Local models: which GGUF file or files a path on this machine stands for."""
+"""Local models: what a path on this machine stands for: GGUF files, a directory, a config.json, an adapter."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
+from modelport.catalog.directory import facts_of_config_file, facts_of_directory, weight_files
+from modelport.catalog.facts import facts_of
+from modelport.catalog.gguf import read_header
+from modelport.catalog.lora import facts_of_adapter, is_adapter
+from modelport.domain.facts import ModelFacts
 from modelport.errors import MODEL_NOT_FOUND, ModelportError
 
 # llama.cpp names the parts of a split model so (llama_split_path in src/llama.cpp).
 _PART = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf", re.IGNORECASE | re.DOTALL)
 _MOST_NAMED = 5
+
+
+def local_facts(source: str, path: Path, base: Callable[[str], ModelFacts]) -> ModelFacts:
+    """What the model at an existing path says. `base` finds the facts of an adapter's base by its Hub id or path.
+
+    Safetensors win over GGUF files beside them. Raises ModelportError when there is no model, several, or a damaged
+    one. OSError passes through.
+    """
+    if path.suffix.lower() == ".json" and path.is_file():
+        return facts_of_config_file(source, path)
+    if path.is_dir():
+        names = sorted(entry.name for entry in path.iterdir())
+        if is_adapter(names):
+            return facts_of_adapter(source, path, base)
+        weights = weight_files(path, names)
+        described = "config.json" in names or "params.json" in names
+        if not any(name.lower().endswith(".gguf") for name in names) or (weights and described):
+            if not weights and not described:
+                raise ModelportError(
+                    f"{str(path)!r} holds no model: no .gguf file, and no config.json with weights.",
+                    MODEL_NOT_FOUND,
+                    param="model",
+                )
+            return facts_of_directory(source, path)
+    files = gguf_files(path)
+    return facts_of(source, files[0], [read_header(file) for file in files])
 
 
 def gguf_files(path: Path) -> tuple[Path, ...]:
@@ -19,7 +51,10 @@ def gguf_files(path: Path) -> tuple[Path, ...]:
     if path.is_dir():
         path = _only_model(path)
     elif path.suffix.lower() != ".gguf":
-        raise ModelportError(f"{str(path)!r} is not a .gguf file; only GGUF models are served so far.", param="model")
+        hint = " Name the directory that holds it." if path.suffix in (".safetensors", ".bin") else ""
+        raise ModelportError(
+            f"{str(path)!r} is no model: name a .gguf file, a directory or a config.json.{hint}", param="model"
+        )
     if not path.is_file():
         raise ModelportError(f"{str(path)!r} is not a regular file.", param="model")
     return _parts(path)
@@ -31,12 +66,6 @@ def _only_model(directory: Path) -> Path:
     # A projector (mmproj) belongs to the model beside it and is none itself.
     models = [n for n in names if n.lower().endswith(".gguf") and not n.lower().startswith("mmproj")]
     if not models:
-        if any(name.endswith(".safetensors") for name in names):
-            raise ModelportError(
-                f"{str(directory)!r} holds safetensors; only GGUF models are served so far. "
-                "Convert it with llama.cpp's convert_hf_to_gguf.py.",
-                param="model",
-            )
         raise ModelportError(f"{str(directory)!r} holds no .gguf file.", MODEL_NOT_FOUND, param="model")
     firsts: dict[tuple[str, str], str] = {}
     for name in models:

@@ -17,7 +17,7 @@ app = typer.Typer(
     epilog="--debug, anywhere, shows the traceback of an error.",
 )
 
-for _module in ("run", "serve", "services", "plan", "chat", "keys", "config", "doctor"):
+for _module in ("run", "serve", "services", "plan", "endpoint", "chat", "keys", "config", "doctor"):
     import_module(f"modelport.cli.{_module}").add_to(app)
 
 

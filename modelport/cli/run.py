@@ -25,15 +25,13 @@ if TYPE_CHECKING:
 KEY_LIFE_S = 7 * 86400.0
 
 
+@options.spec_options
 def run(
     model: options.Model,
+    wanted: dict[str, Any],
     prompt: Annotated[str | None, typer.Option(help="Ask this, print the answer, and end.", show_default=False)] = None,
     max_tokens: Annotated[int, typer.Option(help="Longest answer to --prompt.", min=1)] = 256,
     name: options.Name = "",
-    engine: options.EngineName = None,
-    task: options.Task = None,
-    context: options.Context = None,
-    parallel: options.Parallel = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default=False)] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0 is any.", show_default=False)] = None,
     json: Json = False,
@@ -49,10 +47,8 @@ def run(
     from modelport.cli.services import located
 
     settings = options.settings(config, state_dir=state_dir, host=host, port=port)
-    wanted = options.spec(
-        model=located(model), name=name, engine=engine, task=task, context=context, parallel=parallel, idle_timeout=0
-    )
-    with _control(settings, once=prompt is not None) as control, _service(control, wanted, json) as (service, key):
+    spec = options.spec(**wanted, model=located(model), name=name, idle_timeout=0)
+    with _control(settings, once=prompt is not None) as control, _service(control, spec, json) as (service, key):
         ready_s = time.monotonic() - began
         if prompt is None:
             _announce(service, key, ready_s, json)

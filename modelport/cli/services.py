@@ -12,13 +12,11 @@ from modelport.errors import ModelportError
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Follow it until it is done.")]
 
 
+@options.spec_options
 def start(
     model: options.Model,
+    wanted: dict[str, Any],
     name: options.Name = "",
-    engine: options.EngineName = None,
-    task: options.Task = None,
-    context: options.Context = None,
-    parallel: options.Parallel = None,
     replicas: Annotated[int | None, typer.Option(help="Engine processes behind the name.", show_default=False)] = None,
     port: Annotated[str | None, typer.Option(help="A port of its own, or auto.", show_default=False)] = None,
     auth: Annotated[str | None, typer.Option(help="key, or none on its own loopback port.", show_default=False)] = None,
@@ -33,20 +31,17 @@ def start(
     """Start a service for a model, on the Modelport that serves."""
     from modelport.serve import verbs
 
-    wanted = options.spec(
+    spec = options.spec(
+        **wanted,
         model=located(model),
         name=name or None,
-        engine=engine,
-        task=task,
-        context=context,
-        parallel=parallel,
         replicas=replicas,
         port=int(port) if port and port.isascii() and port.isdigit() else port,
         auth=auth,
         idle_timeout=idle_timeout,
     )
     control = verbs(options.settings(config, state_dir=state_dir))
-    service = control.start(wanted)
+    service = control.start(spec)
     if wait:
         service = show.wait_ready(control, service.name, quiet=json)
     if json:

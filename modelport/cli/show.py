@@ -10,7 +10,7 @@ from modelport.domain.units import show_bytes, show_seconds
 from modelport.errors import NOT_READY, ModelportError
 
 if TYPE_CHECKING:
-    from modelport.domain.service import ServiceView, View
+    from modelport.domain.service import InstanceView, ServiceView, View
     from modelport.domain.verbs import Verbs
 
 POLL_S = 0.1
@@ -18,13 +18,13 @@ SETTLED = ("ready", "idle", "failed", "stopped")
 COMING = ("launching", "initializing", "loading")
 
 
-def as_json(value: "View | Sequence[View] | dict[str, Any]") -> None:
+def as_json(value: "View | Sequence[View | dict[str, Any]] | dict[str, Any]") -> None:
     """One JSON document on stdout."""
     plain: Any
     if isinstance(value, dict):
         plain = value
     elif isinstance(value, Sequence):
-        plain = [view.model_dump(mode="json") for view in value]
+        plain = [item if isinstance(item, dict) else item.model_dump(mode="json") for item in value]
     else:
         plain = value.model_dump(mode="json")
     sys.stdout.write(json.dumps(plain, indent=None if isinstance(value, dict) else 2, ensure_ascii=False) + "\n")
@@ -67,20 +67,28 @@ def details(service: "ServiceView") -> None:
     if service.instances:
         sys.stdout.write("\n")
         table(
-            ("INSTANCE", "STATE", "PID", "STARTED IN", "MEMORY", "PLANNED", "ENDED"),
+            ("INSTANCE", "STATE", "PID", "STARTED IN", "MEMORY", "PLANNED", "KV TOKENS", "PLANNED", "ENDED"),
             (
                 (
                     i.id,
                     i.state,
                     i.pid or "-",
                     show_seconds(i.start_s) if i.start_s is not None else "-",
-                    show_bytes(i.memory_bytes) if i.memory_bytes else "-",
-                    show_bytes(service.planned_bytes) if service.planned_bytes and i.memory_bytes else "-",
+                    show_bytes(memory) if memory else "-",
+                    show_bytes(service.planned_bytes) if service.planned_bytes and memory else "-",
+                    f"{i.kv_tokens:,}" if i.kv_tokens else "-",
+                    f"{service.planned_kv_tokens:,}" if service.planned_kv_tokens and i.kv_tokens else "-",
                     "; ".join(part for part in (i.exit, i.reason) if part) or "-",
                 )
                 for i in service.instances
+                for memory in [_memory(i)]
             ),
         )
+
+
+def _memory(instance: "InstanceView") -> int | None:
+    """What stands beside the planned memory: on GPUs what the engine said, else what its process takes right now."""
+    return instance.measured_bytes if instance.on_gpu else instance.memory_bytes
 
 
 class Progress:

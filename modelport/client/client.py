@@ -35,6 +35,9 @@ class Client:
     def plan(self, spec: Spec) -> PlanView:
         return self._one(PlanView, "POST", "/plan", _body(spec))
 
+    def offers(self, spec: Spec) -> "list[PlanView]":
+        return self._many(PlanView, "POST", "/offers", _body(spec))
+
     def start(self, spec: Spec) -> ServiceView:
         return self._one(ServiceView, "POST", "/services", _body(spec))
 

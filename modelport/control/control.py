@@ -24,6 +24,7 @@ from modelport.store import Store, gateways, instances, keys, services, starts, 
 from modelport.store.gateways import Gateway
 from modelport.store.instances import Row
 from modelport.store.services import Service
+from modelport.store.starts import Learned
 
 _REPLAN = {
     ServiceState.STOPPED: ServiceState.PENDING,
@@ -61,7 +62,26 @@ class StoreKeys:
             return keys.revoke(tx, key, time.time())
 
 
-class Control(StoreKeys):
+class StorePlans:
+    """The verbs that start nothing, with what a store's recorded starts teach; they need no control."""
+
+    def __init__(self, store: Store | None) -> None:
+        self.known = store
+
+    def plan(self, spec: Spec) -> PlanView:
+        return planning.preview(spec, self.learned())
+
+    def offers(self, spec: Spec) -> "list[PlanView]":
+        return planning.offers(spec)
+
+    def learned(self) -> Learned:
+        if self.known is None:
+            return planning.NOTHING
+        with self.known.read() as tx:
+            return starts.learned(tx)
+
+
+class Control(StoreKeys, StorePlans):
     """Implements Verbs. Its methods may be called from any thread but the event loop's."""
 
     def __init__(
@@ -73,7 +93,8 @@ class Control(StoreKeys):
         platform: Callable[[str], Platform],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        super().__init__(store)
+        StoreKeys.__init__(self, store)
+        StorePlans.__init__(self, store)
         self.settings = settings
         self.poke = poke
         self.platform = platform
@@ -84,14 +105,11 @@ class Control(StoreKeys):
             live = gateways.live(tx, time.time())
         return InfoView(version=__version__, gateway_url=_gateway_url(live), pid=os.getpid(), gateways=len(live))
 
-    def plan(self, spec: Spec) -> PlanView:
-        return planning.view(spec, planning.prepare(spec))
-
     def start(self, spec: Spec) -> ServiceView:
         with self.store.read() as tx:
             found = services.by_name(tx, spec.name)
         if found is None or found.desired != "running" or found.spec != spec:
-            planning.must_fit(planning.prepare(spec))
+            planning.must_fit(planning.prepare(spec, self.learned()))
         now = time.time()
         with self.store.write() as tx:
             found = services.by_name(tx, spec.name)
@@ -115,7 +133,7 @@ class Control(StoreKeys):
 
     def apply(self, specs: Sequence[Spec]) -> list[ServiceView]:
         for spec in specs:
-            planning.must_fit(planning.prepare(spec))
+            planning.must_fit(planning.prepare(spec, self.learned()))
         now = time.time()
         with self.store.write() as tx:
             for spec in specs:
@@ -178,7 +196,8 @@ class Control(StoreKeys):
 
     def restart(self, service: str) -> ServiceView:
         with self.store.read() as tx:
-            planning.must_fit(planning.prepare(services.find(tx, service).spec))
+            spec = services.find(tx, service).spec
+        planning.must_fit(planning.prepare(spec, self.learned()))
         with self.store.write() as tx:
             found = services.find(tx, service)
             self._change(tx, found, found.spec, time.time(), restart=True)
@@ -239,8 +258,16 @@ class Control(StoreKeys):
     def _views(self, tx: sa.Connection, wanted: Sequence[Service]) -> "list[ServiceView]":
         live = gateways.live(tx, time.time())
         last, estimates = gateways.last_requests(tx), starts.estimates(tx)
+        rows = {s.id: instances.of_service(tx, s.id) for s in wanted}
+        taken = starts.measured(tx, [row.id for of_one in rows.values() for row in of_one])
         return [
-            _view(s, [_instance_view(row) for row in instances.of_service(tx, s.id)], live, estimates, last)
+            _view(
+                s,
+                [_instance_view(row, s, *taken.get(row.id, (None, None))) for row in rows[s.id]],
+                live,
+                estimates,
+                last,
+            )
             for s in wanted
         ]
 
@@ -251,7 +278,7 @@ class Control(StoreKeys):
         return asyncio.run_coroutine_threadsafe(look, self.loop).result(timeout=10)
 
 
-def _instance_view(row: Row) -> InstanceView:
+def _instance_view(row: Row, service: Service, measured_bytes: int | None, kv_tokens: int | None) -> InstanceView:
     return InstanceView(
         id=row.id,
         state=row.state,
@@ -260,6 +287,9 @@ def _instance_view(row: Row) -> InstanceView:
         created_at=row.created_at,
         ready_at=row.ready_at,
         start_s=row.ready_at - row.created_at if row.ready_at else None,
+        on_gpu=bool((service.plan or {}).get("gpu")),
+        measured_bytes=measured_bytes,
+        kv_tokens=kv_tokens,
         reason=row.reason,
         exit=ended(row.exit) if row.exit else "",
     )
@@ -300,6 +330,7 @@ def _view(
         port=service.port,
         plan=plan.get("sentence", ""),
         planned_bytes=plan.get("need_bytes"),
+        planned_kv_tokens=plan.get("kv_tokens"),
         last_request_at=last.get(service.id),
         created_at=service.created_at,
         instances=tuple(views),

@@ -1,14 +1,24 @@
 """From a Spec to a Launch: resolve, plan, command. The first half of the launch flow, with no effect but reading."""
 
+import dataclasses
+import os
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from modelport import catalog, engines, planner, platforms
 from modelport.domain.facts import ModelFacts
 from modelport.domain.launch import Launch
-from modelport.domain.plan import Plan
+from modelport.domain.plan import Device, Plan
 from modelport.domain.service import PlanView
 from modelport.domain.spec import Spec
+from modelport.engines import Engine
 from modelport.errors import CANNOT_FIT, ModelportError, nearest
+from modelport.planner.split import WAYS
+from modelport.store.starts import Learned
+
+NOTHING = Learned()
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +31,46 @@ class Prepared:
     launch: Launch
 
 
-def prepare(spec: Spec) -> Prepared:
-    """Look the model up, plan it and make the engine's command. Raises ModelportError at the first thing that is wrong;
-    a plan that does not fit is not an error here (`must_fit`)."""
+def prepare(spec: Spec, learned: Learned = NOTHING) -> Prepared:
+    """Look the model up, plan it on this machine and make the engine's command. Raises ModelportError at the first
+    thing that is wrong; a plan that does not fit is not an error here (`must_fit`)."""
+    facts, engine = _look_up(spec)
+    plan = _plan(facts, spec, engine, _here(spec, engine), learned)
+    return Prepared(facts, plan, engine.name, engine.launch(facts, plan, spec))
+
+
+def must_fit(prepared: Prepared) -> Prepared:
+    """The same, or ModelportError with the plan's sentence, reasons and the changes that would help."""
+    plan = prepared.plan
+    if not plan.fits:
+        words = [plan.sentence(), *plan.reasons, *(change.sentence for change in plan.changes)]
+        raise ModelportError(" ".join(dict.fromkeys(words)), CANNOT_FIT, param="model")
+    return prepared
+
+
+def preview(spec: Spec, learned: Learned = NOTHING) -> PlanView:
+    """The plan alone: on the accelerators the Spec names, be they here or not, else on this machine."""
+    facts, engine = _look_up(spec, here=not spec.accelerators)
+    if spec.accelerators:
+        devices = planner.devices_of(planner.accelerators(spec.accelerators))
+        learned = NOTHING  # it is of this machine, and those may be elsewhere
+    else:
+        devices = _here(spec, engine)
+    return _view(spec, facts, engine, _plan(facts, spec, engine, devices, learned))
+
+
+def offers(spec: Spec) -> list[PlanView]:
+    """The plans on the cheapest accelerators to be had that fit, cheapest first."""
+    spec = spec.model_copy(update={"accelerators": None})
+    facts, engine = _look_up(spec, here=False)
+    views: list[PlanView] = []
+    for plan in planner.offers(facts, spec, _modelled(engine), _prices(), version=_version(engine)):
+        on = f"{plan.offer.gpu}:{plan.offer.count}" if plan.offer else f"{plan.device.name}:{plan.devices}"
+        views.append(_view(spec.model_copy(update={"accelerators": on}), facts, engine, plan))
+    return views
+
+
+def _look_up(spec: Spec, here: bool = True) -> tuple[ModelFacts, Engine]:
     if spec.platform not in platforms.PLATFORMS:
         known = platforms.PLATFORMS
         raise ModelportError(
@@ -31,33 +78,134 @@ def prepare(spec: Spec) -> Prepared:
             param="platform",
         )
     facts = catalog.resolve(spec.model)
-    engine = engines.choose(spec.engine, facts)
-    devices = [device for device in planner.devices() if device.kind in engine.runs_on()]
-    plan = planner.plan(facts, spec, devices)
-    return Prepared(facts, plan, engine.name, engine.launch(facts, plan, spec))
+    return facts, engines.choose(spec.engine, facts, here)
 
 
-def must_fit(prepared: Prepared) -> Prepared:
-    """The same, or ModelportError with the plan's sentence and reasons."""
-    if not prepared.plan.fits:
-        raise ModelportError(" ".join([prepared.plan.sentence(), *prepared.plan.reasons]), CANNOT_FIT, param="model")
-    return prepared
+def _here(spec: Spec, engine: Engine) -> list[Device]:
+    """The devices of this machine that a Spec may use. Raises ModelportError where it names some that are not here."""
+    found = [device for device in planner.devices() if device.kind in engine.runs_on()]
+    if not found:
+        raise ModelportError(
+            f"{engine.name} runs on GPUs, and this machine has none that can be used. `modelport plan --gpu "
+            "NAME:COUNT` plans it for others; on the CPU llamacpp serves GGUF files.",
+            CANNOT_FIT,
+            param="engine",
+        )
+    if not spec.accelerators:
+        return found
+    wanted = planner.accelerators(spec.accelerators)
+    same = [device for device in found if device.gpu and device.gpu.name == wanted.gpu.name]
+    if len(same) < wanted.count:
+        gpus = [device.name for device in planner.devices() if device.kind == "gpu"]
+        raise ModelportError(
+            f"{spec.name!r} asks for {wanted}, and this machine has {', '.join(gpus) or 'no GPU'}. Leave accelerators "
+            f"out to use what is here; `modelport plan --gpu {wanted}` only plans.",
+            CANNOT_FIT,
+            param="accelerators",
+        )
+    return sorted(same, key=lambda device: device.free_bytes, reverse=True)[: wanted.count]
 
 
-def view(spec: Spec, prepared: Prepared) -> PlanView:
-    plan = prepared.plan
+def _plan(facts: ModelFacts, spec: Spec, engine: Engine, devices: Sequence[Device], learned: Learned) -> Plan:
+    for device in devices[:1]:  # they are of one kind, or the first is what it runs on
+        engine.check(facts, spec, device)
+    correction = learned.corrections.get(engine.name, 1.0)
+    ready = learned.ready_s.get((spec.model, engine.name))
+    plan = planner.plan(
+        facts,
+        spec,
+        devices,
+        engine=_modelled(engine),
+        version=_version(engine),
+        correction=correction,
+        ready=ready,
+        prices=_prices(),
+        draft_bytes=_draft_bytes(spec),
+    )
+    said = (
+        []
+        if correction == 1.0
+        else [
+            f"Memory beside weights and cache is multiplied by {correction:.2f}: what earlier starts of {engine.name} "
+            "on this machine took, over what was planned."
+        ]
+    )
+    if ready and plan.ready_s == ready:
+        said.append("The time to ready is that of earlier starts of this model here.")
+    return dataclasses.replace(plan, reasons=(*plan.reasons, *said))
+
+
+def _modelled(engine: Engine) -> str:
+    """The engine whose way with memory the planner knows: any other is planned as a program that takes what it asks
+    for when it asks, like llama.cpp."""
+    return engine.name if engine.name in WAYS else "llamacpp"
+
+
+def _version(engine: Engine) -> str:
+    """What is installed of it, as `installed` says it behind the place; empty where that is not known."""
+    found = re.search(r"\((\d[^()\s+]*)[^()\s]*\)$", engine.installed())
+    return found[1] if found else ""
+
+
+def _prices() -> tuple[planner.Price, ...]:
+    """What is known of prices, the user's own first."""
+    configuration = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    return planner.prices(configuration / "modelport" / "prices.yaml")
+
+
+def _draft_bytes(spec: Spec) -> int:
+    """The weights of the draft model, which stands on every GPU beside the model's own. Raises ModelportError."""
+    if spec.speculative is None or not spec.speculative.model:
+        return 0
+    try:
+        return catalog.resolve(spec.speculative.model).weight_bytes
+    except ModelportError as error:
+        raise ModelportError(f"The draft model: {error.message}", error.kind, param="speculative") from None
+
+
+def _view(spec: Spec, facts: ModelFacts, engine: Engine, plan: Plan) -> PlanView:
+    launch, why = _launch(spec, facts, engine, plan)
     return PlanView(
         model=spec.model,
-        engine=prepared.engine,
+        engine=engine.name,
         device=plan.device.name,
         fits=plan.fits,
+        verdict=plan.verdict,
         sentence=plan.sentence(),
-        reasons=plan.reasons,
+        reasons=(*plan.reasons, *(launch.notes if launch else ())),
+        accelerators=spec.accelerators or "",
+        devices=plan.devices,
+        split=plan.split,
         parts={part.name: part.bytes for part in plan.parts},
+        intervals=plan.parts,
         need_bytes=plan.need_bytes,
         high_bytes=plan.high_bytes,
         free_bytes=plan.device.free_bytes,
+        budget_bytes=plan.room_bytes,
         context_tokens=plan.context_tokens,
         parallel=plan.parallel,
-        argv=prepared.launch.argv,
+        kv_tokens=plan.kv_tokens,
+        max_context=plan.max_context,
+        max_parallel=plan.max_parallel,
+        changes=plan.changes,
+        quantization=plan.quantization,
+        memory_fraction=plan.memory_fraction,
+        offer=plan.offer,
+        ready_s=plan.ready_s,
+        extrapolated=plan.extrapolated,
+        argv=launch.argv if launch else (),
+        env=tuple(sorted([*launch.env, *launch.secret_env])) if launch else (),
+        image=launch.image if launch else "",
+        installed=engine.installed(),
+        unlaunchable=why,
     )
+
+
+def _launch(spec: Spec, facts: ModelFacts, engine: Engine, plan: Plan) -> tuple[Launch | None, str]:
+    """The engine's command, or why there is none: it is not installed here, or its weights are not."""
+    try:
+        return engine.launch(facts, plan, spec), ""
+    except ModelportError as error:
+        if engine.installed() and plan.fits and facts.format != "config":
+            raise
+        return None, error.message

@@ -14,7 +14,7 @@ import httpx
 import sqlalchemy as sa
 
 from modelport import platforms
-from modelport.control import planning
+from modelport.control import measure, planning
 from modelport.control.decide import MAX_FAILED_STARTS, PROVEN_S, Step, backoff_s, decide
 from modelport.control.failure import Reason, explain
 from modelport.control.ports import lowest_free
@@ -165,7 +165,8 @@ class Reconciler:
         health = await probe(self.client, row.instance.url, row.launch.health_path, row.instance.key_ref)
         if health is Health.READY and await platform.listens(row.instance):
             memory = (await platform.inspect(row.instance)).memory_bytes
-            self._ready(row, memory)
+            said = [line async for line in platform.logs(row.instance, measure.LOG_LINES, False)]
+            self._ready(row, memory, said)
         elif health is Health.READY:
             await self._give_up(row, platform, Reason("its port was in use: another program answers there"))
         elif time.time() - row.created_at > self.settings.start_timeout:
@@ -182,7 +183,7 @@ class Reconciler:
             observed = await platform.inspect(row.instance)
             self._failed(row, observed.exit or Exit(at=time.time()), reason)
 
-    def _ready(self, row: Row, memory_bytes: int | None) -> None:
+    def _ready(self, row: Row, memory_bytes: int | None, said: list[str]) -> None:
         now = time.time()
         took = now - row.created_at
         with self.store.write() as tx:
@@ -191,14 +192,21 @@ class Reconciler:
                 return
             instances.update(tx, row, now, state=InstanceState.READY, ready_at=now)
             service = services.find(tx, row.service_id)
+            plan = service.plan or {}
+            memory = measure.taken(row.engine, plan, said, memory_bytes)
             starts.record(
                 tx,
                 model=service.spec.model,
                 engine=row.engine,
                 seconds=took,
-                planned_bytes=(service.plan or {}).get("need_bytes"),
-                measured_bytes=memory_bytes,
+                planned_bytes=plan.get("need_bytes"),
+                measured_bytes=memory.bytes,
                 now=now,
+                instance_id=row.id,
+                accelerators=plan.get("accelerators"),
+                overhead_ratio=memory.overhead_ratio,
+                planned_kv_tokens=plan.get("kv_tokens"),
+                measured_kv_tokens=memory.kv_tokens,
             )
         woken = f", {show_seconds(now - service.wake_at)} after it was woken" if service.wake_at else ""
         log.info("service %s: instance %s is ready after %s%s", service.name, row.id, show_seconds(took), woken)
@@ -303,7 +311,9 @@ class Reconciler:
     async def _start(self, service: Service, count: int) -> None:
         """Plan (again: the machine may have changed), and write down `count` instances to be launched."""
         try:
-            prepared = planning.must_fit(await asyncio.to_thread(planning.prepare, service.spec))
+            with self.store.read() as tx:
+                learned = starts.learned(tx)
+            prepared = planning.must_fit(await asyncio.to_thread(planning.prepare, service.spec, learned))
             self._write_down(service, prepared, count)
         except ModelportError as error:  # it does not fit, no port is free, the disk is full …
             self._cannot_start(service.id, error)
@@ -315,7 +325,7 @@ class Reconciler:
             current = services.find(tx, service.id)
             if current.version != service.version or current.desired != "running" or current.state != service.state:
                 return  # it was changed while we planned: the next round decides anew
-            plan = {"sentence": prepared.plan.sentence(), "need_bytes": prepared.plan.need_bytes}
+            plan = measure.expected(prepared.plan, current.spec.accelerators)
             state = ServiceState.STARTING if current.state is ServiceState.PLANNING else current.state
             current = services.update(tx, current, now, plan=plan, state=state)
             for _ in range(count):

@@ -61,6 +61,10 @@ def make_app(control: Control) -> FastAPI:
     def plan(body: dict[str, Any]) -> PlanView:
         return control.plan(parse_spec(body))
 
+    @app.post(f"{PREFIX}/offers")
+    def offers(body: dict[str, Any]) -> list[PlanView]:
+        return control.offers(parse_spec(body))
+
     @app.get(f"{PREFIX}/services")
     def services() -> list[ServiceView]:
         return control.list()

@@ -8,6 +8,10 @@ PORT = "{port}"
 ENGINE_KEY = "engine-key"
 """The secret every platform makes anew for each instance: the key that only the gateway and control know."""
 
+FROM_ENVIRONMENT = "env:"
+"""`env:NAME` refers to a variable of the launcher's own environment; where it is not set, the engine gets none."""
+SECRET_MARK = "{engine-key}"  # noqa: S105 (the mark, not the key)
+
 
 @dataclass(frozen=True, slots=True)
 class Labels:
@@ -25,14 +29,21 @@ class Launch:
     """An engine process to be: what to run, with which environment, and how to see that it is ready.
 
     An engine makes it from a Plan with HOST and PORT as arguments of their own in `argv`; `bind` puts the real ones
-    in. `secret_env` maps environment names to references (`engine-key`), never to values: the platform resolves them
-    where it runs.
+    in. `secret_env` maps environment names to references (`engine-key`, `env:HF_TOKEN`), never to values: the platform
+    resolves them where it runs.
     """
 
     argv: tuple[str, ...]
     health_path: str
     env: Mapping[str, str] = field(default_factory=dict[str, str])
     secret_env: Mapping[str, str] = field(default_factory=dict[str, str])
+    secret_files: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Files that the platform writes, 0600, into the engine's working directory before it starts: name to text, in
+    which SECRET_MARK stands for the key. For engines that take no key by environment."""
+    image: str = ""
+    """The container image that holds this engine in the version that `argv` was made for; empty where there is none."""
+    notes: tuple[str, ...] = ()
+    """What the engine decided by itself, and why: one sentence each."""
     routes: tuple[str, ...] = ()
     """`METHOD /path` of the engine that clients may reach through the generic proxy."""
     metrics_path: str | None = None

@@ -23,12 +23,22 @@ class Keys(Protocol):
         ...
 
 
-class Verbs(Keys, Protocol):
+class Plans(Protocol):
+    """The verbs that start nothing. They work while control is down too."""
+
+    def plan(self, spec: Spec) -> PlanView:
+        """How it would run: on `spec.accelerators`, which need not be here, else on this machine."""
+        ...
+
+    def offers(self, spec: Spec) -> "list[PlanView]":
+        """The cheapest accelerators to be had that it fits on, cheapest first; `spec.accelerators` is not looked at."""
+        ...
+
+
+class Verbs(Keys, Plans, Protocol):
     """Every surface is handed one of these. All raise ModelportError; `service` is a name or an id."""
 
     def info(self) -> InfoView: ...
-
-    def plan(self, spec: Spec) -> PlanView: ...
 
     def start(self, spec: Spec) -> ServiceView:
         """Make the service exist and run. The same Spec again is the same service; another Spec under a name that is

@@ -5,12 +5,16 @@ from typing import Protocol, cast
 
 from modelport.domain.facts import ModelFacts
 from modelport.domain.launch import Launch
-from modelport.domain.plan import Plan
+from modelport.domain.measured import Measured
+from modelport.domain.plan import Device, Plan
 from modelport.domain.spec import Spec
 from modelport.errors import ModelportError, nearest
 
 ENGINES: dict[str, str] = {
     "llamacpp": "modelport.engines.llamacpp:LlamaCpp",
+    "vllm": "modelport.engines.vllm:Vllm",
+    "sglang": "modelport.engines.sglang:SGLang",
+    "tgi": "modelport.engines.tgi:Tgi",
 }
 """Name to `module:class`, in the order in which auto asks them; imported when first used."""
 
@@ -32,8 +36,21 @@ class Engine(Protocol):
         """The kinds of device it can use here: `cpu`, `gpu`."""
         ...
 
+    def check(self, facts: ModelFacts, spec: Spec, device: Device) -> tuple[str, ...]:
+        """What it decides by itself about this Spec, one sentence each (also in Launch.notes).
+
+        Raises ModelportError for what the engine, in the version that is installed, cannot do with this model on this
+        device: a quantization, a way of speculative decoding, an argument of engine_args that would undo ours.
+        """
+        ...
+
     def launch(self, facts: ModelFacts, plan: Plan, spec: Spec) -> Launch:
-        """The process to be. Raises ModelportError when what it needs is not installed."""
+        """The process to be. Raises ModelportError as `check` does, and when the engine is not installed; a Spec that
+        names `accelerators` gets its command all the same, for the newest version that can do it."""
+        ...
+
+    def measured(self, lines: list[str]) -> Measured | None:
+        """What its output says about memory; None where that is nothing."""
         ...
 
 
@@ -47,14 +64,16 @@ def load(name: str) -> Engine:
     return cast(Engine, getattr(import_module(module), attribute)())
 
 
-def choose(wanted: str, facts: ModelFacts) -> Engine:
+def choose(wanted: str, facts: ModelFacts, here: bool = True) -> Engine:
     """The engine a Spec names, or for `auto` the first of the table that can serve the model.
 
-    Raises ModelportError with each engine's own sentence when none can.
+    `here`: prefer one that is installed on this machine; False for a plan that is not for this machine. Where none of
+    them is installed it is the first all the same, and its `launch` says what to install.
+    Raises ModelportError with each engine's own sentence when none can serve it.
     """
     engines = [load(name) for name in (ENGINES if wanted == "auto" else [wanted])]
     refusals = [(engine, engine.supports(facts)) for engine in engines]
-    for engine, refusal in refusals:
-        if not refusal:
-            return engine
+    able = [engine for engine, refusal in refusals if not refusal]
+    if able:
+        return next((engine for engine in able if here and engine.installed()), able[0])
     raise ModelportError(" ".join(refusal for _, refusal in refusals), param="engine")

@@ -12,8 +12,12 @@ from pathlib import Path
 
 from modelport.domain.facts import ModelFacts
 from modelport.domain.launch import ENGINE_KEY, HOST, PORT, Launch
-from modelport.domain.plan import Plan
+from modelport.domain.measured import Measured
+from modelport.domain.plan import Device, Plan
 from modelport.domain.spec import Spec
+from modelport.engines import source
+from modelport.engines.flags import NAME, OURS, TLS, TOKEN, extra
+from modelport.engines.measure_llamacpp import measured
 from modelport.errors import ModelportError
 
 SERVER = Path(__file__).with_name("llamacpp_server.py")
@@ -24,6 +28,19 @@ ROUTES = {
 }
 """What clients may reach of the server. Left out on purpose: /props and /slots, which show paths and prompts."""
 
+REFUSED = {
+    **dict.fromkeys(("--host", "--port", "--api-key", "--api-key-file", "--api-prefix"), OURS),
+    **dict.fromkeys(("--path", "--props", "--slots", "--slot-save-path"), OURS),
+    **dict.fromkeys(("--ssl-key-file", "--ssl-cert-file"), TLS),
+    **dict.fromkeys(("--alias", "-a"), NAME),
+    **dict.fromkeys(("--hf-token", "-hft"), TOKEN),
+    **dict.fromkeys(("--model", "-m", "--model-url", "-mu", "--hf-repo", "-hf", "--hf-file"), "set `model`"),
+    **dict.fromkeys(("--ctx-size", "-c"), "set `context`"),
+    **dict.fromkeys(("--parallel", "-np"), "set `parallel`"),
+    **dict.fromkeys(("--embeddings", "--embedding"), "set `task: embed`"),
+}
+"""What engine_args may not hold: what would undo the key or the address, and what the plan would then not know of."""
+
 
 class LlamaCpp:
     """Serves GGUF files."""
@@ -33,6 +50,8 @@ class LlamaCpp:
     def supports(self, facts: ModelFacts) -> str:
         if facts.format != "gguf":
             return f"llamacpp serves GGUF files, and {facts.source!r} is {facts.format}."
+        if facts.adapter:
+            return "llamacpp is not started with LoRA adapters here: vllm and tgi are."
         return ""
 
     def installed(self) -> str:
@@ -44,20 +63,51 @@ class LlamaCpp:
         """A llama-server that somebody installed may have been built for GPUs; the xllamacpp package is for CPU."""
         return frozenset({"cpu", "gpu"}) if shutil.which("llama-server") else frozenset({"cpu"})
 
+    def check(self, facts: ModelFacts, spec: Spec, device: Device) -> tuple[str, ...]:
+        """Nothing: it decides on nothing by itself. Raises ModelportError for what it does not do here."""
+        wanted = [
+            (
+                spec.quantization,
+                "quantization",
+                "quantizes nothing while it loads: name a GGUF file of the wanted kind",
+            ),
+            (spec.dtype not in (None, "auto"), "dtype", "computes in what the file holds: leave dtype out"),
+            (spec.kv_cache_dtype not in (None, "auto"), "kv_cache_dtype", "keeps keys and values in 16 bit"),
+            (spec.speculative, "speculative", "is started without speculative decoding here: use vllm or sglang"),
+            ((spec.data_parallel or 1) > 1, "data_parallel", "runs no copies inside one engine: set `replicas`"),
+            ((spec.expert_parallel or 1) > 1, "expert_parallel", "does not share out experts: use vllm or sglang"),
+        ]
+        for asked, param, what in wanted:
+            if asked:
+                raise ModelportError(f"llamacpp {what}.", param=param)
+        if spec.engine_args and not shutil.which("llama-server"):
+            raise ModelportError("engine_args need a `llama-server` on PATH; xllamacpp has no command line.")
+        extra(self.name, spec.engine_args, REFUSED, joined=False)
+        return ()
+
     def launch(self, facts: ModelFacts, plan: Plan, spec: Spec) -> Launch:
+        self.check(facts, spec, plan.device)
         binary = shutil.which("llama-server")
-        if not self.installed():
+        if (kind := source.kind(facts.path)) != "local":
+            how = f"`hf download {facts.path} FILE.gguf`" if kind == "hub" else "download it"
+            raise ModelportError(
+                f"llamacpp loads a GGUF file of this machine, which {facts.source!r} is not: {how}, and name the file.",
+                param="model",
+            )
+        if not self.installed() and not spec.accelerators:
             raise ModelportError(
                 "llama.cpp is not installed: put `llama-server` on PATH, or `pip install 'modelport[local]'`."
             )
         total = plan.context_tokens * plan.parallel
         threads = max(1, (os.cpu_count() or 1) // spec.replicas)
-        argv = [binary] if binary else [sys.executable, "-I", str(SERVER)]
+        argv = [binary or "llama-server"] if binary or spec.accelerators else [sys.executable, "-I", str(SERVER)]
         argv += ["--model", facts.path, "--alias", spec.name, "--host", HOST, "--port", PORT]
         argv += ["--ctx-size", str(total), "--parallel", str(plan.parallel)]
         # Threads of llama.cpp spin while they compute: replicas with one for every core each starve one another.
         argv += ["--threads", str(threads)]
         argv += ["--n-gpu-layers", "999" if plan.device.kind == "gpu" else "0"]
+        if plan.device.kind == "gpu":
+            argv += split_argv(plan)
         if plan.task == "embed":
             # A pooled embedding is computed in one physical batch, which must hold the whole input (server.cpp).
             argv += [
@@ -69,11 +119,32 @@ class LlamaCpp:
             ]
             if not facts.pooling:
                 argv += ["--pooling", "mean"]
+        elif spec.max_batched_tokens:
+            argv += ["--batch-size", str(spec.max_batched_tokens), "--ubatch-size", str(spec.max_batched_tokens)]
+        argv += extra(self.name, spec.engine_args, REFUSED, joined=False)
         return Launch(
             argv=tuple(argv),
             # No prompt cache in RAM beyond the slots', and no silent refitting: the plan is what it takes.
-            env={"LLAMA_ARG_CACHE_RAM": "0", "LLAMA_ARG_FIT": "off", "LLAMA_ARG_NO_WEBUI": "1"},
+            env={
+                **{"LLAMA_ARG_CACHE_RAM": "0", "LLAMA_ARG_FIT": "off", "LLAMA_ARG_NO_WEBUI": "1"},
+                **({"GGML_CUDA_DISABLE_GRAPHS": "1"} if spec.eager else {}),
+            },
             secret_env={"LLAMA_API_KEY": ENGINE_KEY},
             health_path="/health",
             routes=ROUTES[plan.task],
         )
+
+    def measured(self, lines: list[str]) -> Measured | None:
+        """What it printed about memory; None where that is nothing."""
+        return measured(lines)
+
+
+def split_argv(plan: Plan) -> list[str]:
+    """How layers are spread over GPUs: evenly over those of the plan, or all on the first where it needs one of many.
+
+    llama.cpp's own default is all GPUs it sees, by their free memory.
+    """
+    if plan.split.gpus > 1:
+        shares = ",".join(["1"] * plan.split.gpus)
+        return ["--split-mode", "layer", "--tensor-split", shares, "--main-gpu", "0"]
+    return ["--split-mode", "none", "--main-gpu", "0"] if plan.devices > 1 else []

@@ -1,119 +1,129 @@
 """The planner answers: will it fit? ModelFacts, a Spec and devices go in, a Plan comes out."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import replace
 
 from modelport.domain.facts import ModelFacts
-from modelport.domain.plan import Device, Part, Plan
+from modelport.domain.gpu import Accelerators
+from modelport.domain.plan import Device, Offer, Plan, Span
 from modelport.domain.spec import Spec
-from modelport.errors import ModelportError
-from modelport.planner.advice import advice
+from modelport.errors import ModelportError, nearest
+from modelport.planner import cost, local, served, served_cpu
+from modelport.planner import offers as market
+from modelport.planner.advice import changes
 from modelport.planner.devices import devices
-from modelport.planner.memory import parts
+from modelport.planner.gpus import GPUS, accelerators, devices_of
+from modelport.planner.offers import Price, prices
+from modelport.planner.ready import ready as time_to_ready
+from modelport.planner.room import room_of
+from modelport.planner.split import WAYS
 
-__all__ = ["devices", "plan"]
+__all__ = ["Price", "accelerators", "devices", "devices_of", "offers", "plan", "prices"]
 
-DEFAULT_PARALLEL = 4
-DEFAULT_CONTEXT = 8192
-UNKNOWN_CONTEXT = 4096
-"""Where the file does not say what the model was trained for."""
-LEAST_CONTEXT = 2048
-"""Memory that is short never lowers the context further by itself: less is of little use in a conversation."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Choice:
-    """One way to run the model: where, how much, and what that takes."""
-
-    device: Device
-    context: int
-    parallel: int
-    parts: tuple[Part, ...]
-
-    @property
-    def missing_bytes(self) -> int:
-        """What is needed beyond what is free; negative is room to spare."""
-        return sum(part.high_bytes for part in self.parts) - self.device.free_bytes
+MOST_OFFERS = 8
 
 
-def plan(facts: ModelFacts, spec: Spec, devices: Sequence[Device]) -> Plan:
-    """How one replica of a model would run on the best of `devices` (at least one).
+def plan(
+    facts: ModelFacts,
+    spec: Spec,
+    devices: Sequence[Device],
+    engine: str = "llamacpp",
+    *,
+    version: str = "",
+    correction: float = 1.0,
+    ready: Span | None = None,
+    prices: Sequence[Price] | None = None,
+    draft_bytes: int = 0,
+) -> Plan:
+    """How one replica of a model would run by an engine on `devices` (at least one), the machine's own or devices_of.
 
-    The GPU with the most free memory is taken if the whole fits, else the CPU. `context` and `parallel` of the Spec
-    are kept as they are; what it leaves open is lowered as far as memory asks. A model that does not fit is a Plan
-    with `fits` false and sentences that say why and what would fit. Raises ModelportError for what no memory can help:
-    a context beyond the trained one, or a task the model cannot do.
+    `version` is the engine's (empty: the newest known). `correction` is what this host measured against what was
+    planned, for all but weights and cache; `ready` its recorded seconds to ready; `prices` what is sold (by default
+    the packaged list); `draft_bytes` the weights of a draft model. A model that does not fit is a Plan with `fits`
+    false, the reasons, and the changes that would make it fit. Raises ModelportError for what no memory can help: a
+    context beyond the trained one, a task the model cannot do, degrees that cannot be, an engine without its device.
     """
-    task = _task(facts, spec)
-    if spec.context and facts.context_tokens and spec.context > facts.context_tokens:
+    table = market.prices() if prices is None else prices
+    if engine == "llamacpp":
+        made = local.plan(facts, spec, devices, correction=correction, recorded=ready)
+        gpu = made.device.gpu
+        return replace(made, offer=market.cheapest(table, gpu.name, made.split, made.devices) if gpu else None)
+    if engine not in WAYS:
+        known = ("llamacpp", *WAYS)
         raise ModelportError(
-            f"context is {spec.context:,}, but {facts.source!r} was trained for {facts.context_tokens:,} tokens; "
-            f"ask for at most {facts.context_tokens:,}.",
-            param="context",
+            f"Engine {engine!r} cannot be planned; these can: {', '.join(known)}.{nearest(engine, known)}",
+            param="engine",
         )
-    ways = [
-        _Choice(device, context, parallel, parts(facts, task, device.kind, context, parallel))
-        for device in _in_order(devices)
-        for parallel, context in _sizes(facts, spec)
-    ]
-    best = next((way for way in ways if way.missing_bytes <= 0), None)
-    chosen = best or min(ways, key=lambda way: way.missing_bytes)
-    return Plan(
-        device=chosen.device,
-        task=task,
-        parts=chosen.parts,
-        context_tokens=chosen.context,
-        parallel=chosen.parallel,
-        verdict="fits" if best else "does_not_fit",
-        reasons=_decisions(facts, spec, ways[0], chosen)
-        if best
-        else advice(facts, spec, task, chosen.device, chosen.context, chosen.parallel),
+    seconds = time_to_ready(facts, engine, eager=spec.eager, recorded=ready)
+    if engine == "vllm" and not any(device.kind == "gpu" for device in devices):
+        return served_cpu.plan(facts, spec, devices, seconds)
+    room = room_of(devices, engine, spec)
+    facts = served.with_cache(facts)
+    question = served.Question(facts, spec, engine, room, version, correction, draft_bytes)
+    chosen = question.choose()
+    made = served.plan_of(question, chosen)
+    return replace(
+        made,
+        ready_s=seconds,
+        offer=_offer(facts, question, chosen, table),
+        changes=changes(question, table) if made.verdict == "does_not_fit" else (),
     )
 
 
-def _task(facts: ModelFacts, spec: Spec) -> Literal["generate", "embed"]:
-    if spec.task == "generate" and facts.task == "embed":
-        raise ModelportError(
-            f"{facts.source!r} is an embedding model ({facts.architecture}) and cannot generate text; "
-            "leave `task` out or set it to embed.",
-            param="task",
-        )
-    return facts.task if spec.task == "auto" else spec.task
+def offers(
+    facts: ModelFacts, spec: Spec, engine: str, prices: Sequence[Price] | None = None, *, version: str = ""
+) -> list[Plan]:
+    """Plans on the cheapest machines that fit for sure, cheapest first, one per kind of GPU.
+
+    At most MOST_OFFERS; empty where nothing that is sold fits. Raises ModelportError as `plan` does, where it does so
+    on every machine.
+    """
+    table = market.prices() if prices is None else prices
+    found: list[Plan] = []
+    kinds: set[str] = set()
+    refused: ModelportError | None = None
+    for name, count in market.shapes(table):
+        if len(found) == MOST_OFFERS:
+            break
+        if name in kinds or (engine in WAYS and served.refused(facts, spec, GPUS[name])):
+            continue
+        try:
+            made = _quick(facts, spec, engine, devices_of(Accelerators(GPUS[name], count)), table, version)
+        except ModelportError as error:
+            refused = error
+            continue
+        if made is not None:
+            found.append(made)
+            kinds.add(name)
+    if refused is not None and not found:
+        raise refused
+    return sorted(found, key=lambda made: made.offer.usd_per_hour if made.offer else float("inf"))
 
 
-def _in_order(devices: Sequence[Device]) -> list[Device]:
-    """The GPU with the most room, then the CPU."""
-    gpus = sorted((d for d in devices if d.kind == "gpu"), key=lambda d: d.free_bytes, reverse=True)
-    return [*gpus[:1], *(d for d in devices if d.kind == "cpu")]
+def _quick(
+    facts: ModelFacts, spec: Spec, engine: str, on: Sequence[Device], table: Sequence[Price], version: str
+) -> Plan | None:
+    """The plan where it fits for sure, without advice where it does not."""
+    if engine not in WAYS:
+        made = plan(facts, spec, on, engine, prices=table)
+        return made if made.verdict == "fits" else None
+    facts = served.with_cache(facts)
+    question = served.Question(facts, spec, engine, room_of(on, engine, spec), version)
+    chosen = question.choose()
+    if chosen.verdict != "fits":
+        return None
+    seconds = time_to_ready(facts, engine, eager=spec.eager)
+    return replace(served.plan_of(question, chosen), ready_s=seconds, offer=_offer(facts, question, chosen, table))
 
 
-def _sizes(facts: ModelFacts, spec: Spec) -> Iterator[tuple[int, int]]:
-    """Parallel and context to try, best first: fewer requests at once before shorter ones."""
-    most = min(facts.context_tokens or UNKNOWN_CONTEXT, DEFAULT_CONTEXT)
-    context = spec.context or most
-    parallel = spec.parallel or DEFAULT_PARALLEL
-    yield parallel, context
-    while spec.parallel is None and parallel > 1:
-        parallel //= 2
-        yield parallel, context
-    while spec.context is None and context > LEAST_CONTEXT:
-        context = max(LEAST_CONTEXT, context // 2)
-        yield parallel, context
-
-
-def _decisions(facts: ModelFacts, spec: Spec, first: _Choice, chosen: _Choice) -> tuple[str, ...]:
-    """What was decided for the user, and why."""
-    reasons: list[str] = []
-    if chosen.device is not first.device:
-        reasons.append(f"It does not fit on {first.device.name}, so it runs on {chosen.device.name}.")
-    if chosen.parallel < first.parallel:
-        reasons.append(f"It works on {chosen.parallel} instead of {first.parallel} requests at once: memory is short.")
-    if chosen.context < first.context:
-        reasons.append(f"A request gets {chosen.context:,} instead of {first.context:,} tokens: memory is short.")
-    elif spec.context is None and chosen.context < facts.context_tokens:
-        reasons.append(
-            f"A request gets {chosen.context:,} of the {facts.context_tokens:,} tokens the model was trained for; "
-            "set `context` for more."
-        )
-    return tuple(reasons)
+def _offer(facts: ModelFacts, question: served.Question, chosen: served.Choice, table: Sequence[Price]) -> Offer | None:
+    """The cheapest price of all the plan's GPUs, idle ones too, with the estimate of what a million tokens cost."""
+    room, found = question.room, chosen.estimate
+    offer = market.cheapest(table, room.gpu.name, chosen.split, room.count)
+    if offer is None or facts.task == "embed":  # whose tokens are read, not generated: not what cost.py estimates
+        return offer
+    weights = next((part.bytes for part in found.parts if part.name == "weights"), 0)
+    rate = cost.tokens_per_second(
+        facts, room.gpu, chosen.split, weights, found.cache_bytes.guess, found.kv_tokens.guess
+    )
+    return replace(offer, usd_per_million_tokens=cost.usd_per_million(offer.usd_per_hour, rate))

@@ -1,10 +1,52 @@
-"""GPU memory: what an engine (vLLM, SGLang, TGI) takes of each GPU, part by part, and what it leaves for the cache."""
+"""GPU memory: what an engine (vLLM, SGLang, TGI) takes of each GPU, part by part, and what it leaves for the cache.
 
-from dataclasses import dataclass
+The form is physics (what the engines' own profiling runs allocate, see `_activations`), the constants are fitted to what
+engines printed (calibration.json, made by bench/calibrate.py), and every part is an interval.
+"""
 
-from modelport.domain.facts import ModelFacts
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import ceil, hypot
+
+from modelport.domain.facts import ModelFacts, Weights
 from modelport.domain.gpu import Gpu
 from modelport.domain.plan import Part, Span, Split
+from modelport.planner import cache
+from modelport.planner.calibration import Overhead, overhead, parse_version
+from modelport.planner.defaults import Defaults, defaults
+
+GIB = 1 << 30
+QUANTIZED_BYTES = {
+    "fp8": 1.0,
+    "int8wo": 1.0,
+    "int8dq": 1.0,
+    "int8": 1.0,
+    "experts_int8": 1.0,
+    "int4wo": 0.53,
+    "int4": 0.53,
+    "bitsandbytes": 0.53,
+}
+"""Bytes per weight after quantizing while loading: 8 bit with a scale per row; 4 bit with one per 64 to 128 weights."""
+QUANTIZABLE = frozenset({"attention", "key_value", "mlp", "shared_experts", "experts", "state"})
+"""What load-time quantization touches; embeddings, head, norms and towers stay as they are."""
+SPLIT_TOWERS = ("qwen", "internvl", "llava")
+"""Architectures whose vision tower tensor parallelism splits (measured: Qwen2-VL; a Gemma 3 keeps it whole)."""
+GPU_SLACK = 0.02
+"""Drivers, ECC and desktops leave cards of one name that much more or less."""
+V0_OUTSIDE_SHARE = 0.1
+"""Of the GPU: CUDA's context, graphs and fragments (a start of vLLM 0.5.5 with 8 % left ran out of memory, row c045)."""
+ENCODER_TOKENS = 6404
+"""Of one image of Llama 3.2 Vision, four tiles: vLLM V0 profiled as many for every request (rows c048, c049)."""
+VISION_GIB = {"qwen": (0.0, 0.2, 7.0)}
+"""What profiling the vision encoder takes beyond the language model: Qwen-VL takes images of any size, and up to 7 GiB
+are needed to explain row c073; others 0 to 1 (gemma-3: 0.3)."""
+OTHER_VISION_GIB = (0.0, 0.3, 1.0)
+MXFP4_MULTIPLES = {"nvidia": (128, 256), "amd": (256, 256)}
+"""vLLM pads embedding and expert size of MXFP4 experts to multiples of these (layers/quantization/mxfp4.py); measured
+in bench/data: gpt-oss-20b takes 13.72 GiB on NVIDIA and 14.31 on AMD of 12.8 stored."""
+TENSORS_SLACK, TOTAL_SLACK, COMPUTED_SLACK, QUANTIZED_SLACK = 0.003, 0.01, 0.015, 0.03
+"""Relative half-widths of weights whose every tensor is known, of which the total is, and which a config implies; and
+what is added where they are quantized: what stays in 16 bit, scales, and engines that repack. bench/planner.py."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +70,7 @@ class Ask:
     eager: bool = False
     draft_bytes: int = 0
     """Of a draft model, on every GPU."""
+    draft_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,24 +78,191 @@ class Estimate:
     """What an Ask takes of one GPU, the fullest. The cache gets what is left of the budget."""
 
     budget_bytes: int
+    memory_fraction: float
     parts: tuple[Part, ...]
-    """`weights`, `non-torch`, `activations`, `cuda graphs`: everything but the cache."""
+    """`weights`, `activations`, `cuda graphs`, `other`: everything but the cache."""
     cache_bytes: Span
     """Left for the cache; below 0 where nothing is left."""
     kv_tokens: Span
-    """What that holds, over all pipeline stages; 0 and more."""
+    """What that holds, as the engine reports it; 0 and more."""
     extrapolated: str
     """Empty, or what makes this reach beyond what was measured."""
+    doubt: str = ""
+    """Empty, or what the engine allocates outside of its budget, so that no interval says that it fits."""
 
 
-def estimate(facts: ModelFacts, ask: Ask) -> Estimate:
-    """The memory of one GPU. Raises nothing: what cannot fit leaves a negative cache."""
-    raise NotImplementedError
+def estimate(facts: ModelFacts, ask: Ask, rows: Sequence[Overhead] | None = None) -> Estimate:
+    """The memory of one GPU. Raises nothing: what cannot fit leaves a negative cache. `rows`: another calibration."""
+    version = parse_version(ask.engine, ask.version)
+    standard = defaults(ask.engine, version, ask.gpu, ask.split, ask.context)
+    fraction = ask.memory_fraction or standard.memory_fraction
+    table = overhead(ask.engine, version, ask.gpu, ask.split.tensor, rows)
+    budget = int(ask.gpu.memory_bytes * fraction)
+    parts = (
+        _weights(facts, ask),
+        _activations(facts, ask, standard, table),
+        _vision(facts),
+        _part("cuda graphs", 0.0 if ask.eager else table.graphs_gib * GIB, table.graphs_spread),
+        _other(table, ask.gpu),
+    )
+    laid = layout(facts, ask)
+    guess = budget - sum(part.bytes for part in parts) - laid.reserve_bytes
+    # The parts' errors are independent of each other, so their widths add in squares.
+    slack = GPU_SLACK * ask.gpu.memory_bytes
+    below = hypot(table.other_high_gib * GIB - parts[-1].bytes + slack, *(p.high_bytes - p.bytes for p in parts[:-1]))
+    above = hypot(parts[-1].bytes - table.other_low_gib * GIB + slack, *(p.bytes - p.low_bytes for p in parts[:-1]))
+    left = Span(guess - below, guess, guess + above)
+    tokens = [max(0.0, value) * laid.share / max(1.0, laid.token_bytes) for value in (left.low, left.guess, left.high)]
+    return Estimate(
+        budget_bytes=budget,
+        memory_fraction=fraction,
+        parts=parts,
+        cache_bytes=left,
+        kv_tokens=Span(*(value * _copies(ask) for value in tokens)),
+        extrapolated="" if table.rows else _unmeasured(ask),
+        doubt=_doubt(facts, ask, standard, fraction),
+    )
 
 
 def cache_need(facts: ModelFacts, ask: Ask, parallel: int) -> int:
     """Bytes of one GPU that `parallel` requests of `ask.context` tokens each keep, as the engine allocates them.
 
-    More context or more requests never need less.
+    More context or more requests never need less. Data-parallel copies share the requests out.
     """
-    raise NotImplementedError
+    laid = layout(facts, ask)
+    return ceil((laid.request_bytes * ceil(parallel / _copies(ask)) + laid.reserve_bytes) / laid.share)
+
+
+def _other(table: Overhead, gpu: Gpu) -> Part:
+    """The rest. As fitted its lower end may be below 0, where activations are fitted too large; no part is shown so."""
+    slack = GPU_SLACK * gpu.memory_bytes
+    low, guess, high = (gib * GIB for gib in (table.other_low_gib, table.other_gib, table.other_high_gib))
+    return Part("other", int(max(0, low - slack)), int(guess), int(high + slack))
+
+
+def _unmeasured(ask: Ask) -> str:
+    version = f" {ask.version}" if ask.version else ""
+    return f"No start of {ask.engine}{version} with tensor parallelism {ask.split.tensor} on such a GPU was measured."
+
+
+def _doubt(facts: ModelFacts, ask: Ask, standard: Defaults, fraction: float) -> str:
+    """vLLM V0 allocated the states of all requests after profiling, in the memory that the budget leaves."""
+    states = sum(kept.layers * kept.state_bytes for kept in facts.caches) / ask.split.tensor
+    if not (standard.v0 and states):
+        return ""
+    outside = ask.gpu.memory_bytes * (1 - fraction) - states * (ask.max_requests or standard.requests)
+    if outside > V0_OUTSIDE_SHARE * ask.gpu.memory_bytes:
+        return ""
+    return "This version keeps the states of its requests outside of its budget, where little is left."
+
+
+def _copies(ask: Ask) -> int:
+    return ask.split.data
+
+
+def _part(name: str, guess: float, spread: float) -> Part:
+    return Part(name, int(guess * max(0.0, 1 - spread)), int(guess), int(guess * (1 + spread)))
+
+
+def _weights(facts: ModelFacts, ask: Ask) -> Part:
+    groups = facts.weights or (Weights("other", facts.parameters, facts.weight_bytes, facts.layers, "tensor"),)
+    # The heads for drafting are in the files, but loaded only where something drafts.
+    groups = tuple(group for group in groups if group.name != "draft" or ask.draft_tokens)
+    inside = sum(_held(facts, group, ask) for group in groups if group.layers)
+    outside = [_held(facts, group, ask) for group in groups if not group.layers]
+    # With pipeline stages the embeddings are on the first and the head on the last: no stage has both.
+    kept = max(outside, default=0.0) if ask.split.pipeline > 1 else sum(outside)
+    guess = inside + kept + ask.draft_bytes
+    slack = {"tensors": TENSORS_SLACK, "total": TOTAL_SLACK, "computed": COMPUTED_SLACK}[facts.precision]
+    return _part("weights", guess, slack + (QUANTIZED_SLACK if facts.quantized or ask.quantization else 0.0))
+
+
+def _held(facts: ModelFacts, group: Weights, ask: Ask) -> float:
+    """Bytes of a group that one GPU holds."""
+    split = ask.split
+    kv_heads = max((c.heads for c in facts.caches if c.kind not in ("mla", "state")), default=1)
+    shares = {
+        "tensor": split.tensor,
+        "key_value": min(split.tensor, max(1, kv_heads)),
+        "expert": max(split.tensor, split.expert),
+        "none": split.tensor if group.name == "vision" and facts.architecture.startswith(SPLIT_TOWERS) else 1,
+    }[group.sharding]
+    layers = ceil(group.layers / split.pipeline) / group.layers if group.layers else 1.0
+    return _loaded(facts, group, ask) / shares * layers
+
+
+def _loaded(facts: ModelFacts, group: Weights, ask: Ask) -> float:
+    """Bytes of a group, all GPUs together, in the form the engine computes with."""
+    quantized = QUANTIZED_BYTES.get(ask.quantization.partition("-")[0])
+    touched = {"experts"} if ask.quantization.startswith("experts_") else QUANTIZABLE
+    if quantized and group.name in touched and not facts.quantized:
+        return min(group.bytes, group.parameters * quantized)
+    if group.name == "experts" and facts.quantized and facts.quantized.method == "mxfp4" and ask.engine == "vllm":
+        sizes = (facts.embedding_size, facts.feed_forward_size // max(1, facts.experts_per_token))
+        padded = [
+            -(-size // unit) * unit / max(1, size)
+            for size, unit in zip(sizes, MXFP4_MULTIPLES[ask.gpu.vendor], strict=True)
+        ]
+        return group.bytes * padded[0] * padded[1]
+    if group.parameters and group.bytes >= 3.9 * group.parameters:
+        return group.bytes / 2  # kept in 32 bit, computed in 16: engines convert it while they load
+    return group.bytes
+
+
+def _activations(facts: ModelFacts, ask: Ask, standard: Defaults, table: Overhead) -> Part:
+    """The peak of the engine's profiling run: the larger of one forward pass of a full batch and one sampling step.
+
+    Forward, 16 bit: three vectors of the embedding size, one more for each expert, and three of the feed-forward's share per token (measured:
+    110 KB a token for Llama-3.1-8B, vllm-project/vllm issue in bench/data, rows c005 and c006). Sampling: logits in
+    32 bit and what sorting them needs (`sampler_bytes` a logit, fitted per version), for every request at once.
+    SGLang profiles nothing: its activations live in the share of memory that mem_fraction_static leaves.
+    """
+    if ask.engine == "sglang":
+        return Part("activations", 0, 0, 0)
+    tokens = ask.max_batched_tokens or standard.batched_tokens
+    requests = min(tokens, ask.max_requests or standard.requests)
+    if standard.v0 and any(kept.kind == "cross" for kept in facts.caches):
+        tokens = max(tokens, requests * ENCODER_TOKENS)
+    wide = facts.feed_forward_size or 4 * facts.embedding_size
+    vectors = 3 * facts.embedding_size + 3 * wide / ask.split.tensor + facts.experts_per_token * facts.embedding_size
+    forward = tokens * 2 * vectors * table.forward_scale
+    sampling = 0.0 if facts.task == "embed" else requests * facts.vocabulary * table.sampler_bytes
+    return _part("activations", max(forward, sampling), table.activations_spread)
+
+
+def _vision(facts: ModelFacts) -> Part:
+    if "image" not in facts.inputs:
+        return Part("vision", 0, 0, 0)
+    sizes = next((s for kind, s in VISION_GIB.items() if facts.architecture.startswith(kind)), OTHER_VISION_GIB)
+    return Part("vision", *(int(gib * GIB) for gib in sizes))
+
+
+def with_draft(caches: Sequence[cache.Cache]) -> tuple[cache.Cache, ...]:
+    """One layer more of the first kind that attends to everything."""
+    drafting = next((number for number, kept in enumerate(caches) if kept.kind in ("full", "mla")), None)
+    return tuple(replace(k, layers=k.layers + 1) if n == drafting else k for n, k in enumerate(caches))
+
+
+def layout(facts: ModelFacts, ask: Ask) -> cache.Layout:
+    """How the engine lays its cache out."""
+    version = parse_version(ask.engine, ask.version)
+    standard = defaults(ask.engine, version, ask.gpu, ask.split, ask.context)
+    element = cache.element_bytes(ask.kv_dtype)
+    split = ask.split
+    if ask.draft_tokens and any(group.name == "draft" for group in facts.weights):
+        facts = replace(facts, caches=with_draft(facts.caches))  # MTP attends too, in a layer of its own
+    if ask.engine == "sglang":
+        return cache.sglang(facts, split.tensor, split.pipeline, element, ask.context)
+    if ask.engine == "vllm" and not standard.v0:
+        return cache.vllm(
+            facts,
+            split.tensor,
+            split.pipeline,
+            element,
+            ask.context,
+            ask.max_batched_tokens or standard.batched_tokens,
+            by_concurrency=version >= (0, 20, 1),
+            draft_tokens=ask.draft_tokens,
+            padding=1.5 if version >= (0, 19) else cache.GROUP_PADDING,
+        )
+    return cache.plain(facts, split.tensor, split.pipeline, element, ask.context)

@@ -64,6 +64,28 @@ def parts(
     )
 
 
+def over_gpus(facts: ModelFacts, whole: tuple[Part, ...], gpus: int) -> tuple[Part, ...]:
+    """What the fullest of several GPUs takes when llama.cpp splits the model by layers (`--split-mode layer`).
+
+    The layers and the output, which counts as one more, are shared out whole; each GPU has compute buffers and CUDA's
+    own of its own (src/llama-model.cpp, dev_layer and dev_output). High is the layers' even share and the output on
+    top, in 8 bit (quantizers leave it finer than the layers) or what the weights have.
+    """
+    layers = max(1, facts.layers)
+    share = -(-(layers + 1) // gpus) / layers
+    finest = max(1.0, facts.weight_bytes / max(1, facts.parameters))
+    outside = min(facts.weight_bytes, int(facts.vocabulary * facts.embedding_size * finest))
+
+    def spread(part: Part) -> Part:
+        if part.name not in ("weights", "kv cache"):
+            return part
+        fullest = min(1.0, share)
+        high = int(part.high_bytes * fullest) + (outside if part.name == "weights" else 0)
+        return Part(part.name, part.low_bytes // gpus, int(part.bytes * fullest), min(part.high_bytes, high))
+
+    return tuple(spread(part) for part in whole)
+
+
 def _generate_buffers(facts: ModelFacts, context: int, parallel: int) -> Part:
     batch = min(PHYSICAL_BATCH, _round_up(context) * parallel)
     low, guess, high = (batch * F32_BYTES * facts.embedding_size * factor for factor in ACTIVATIONS)

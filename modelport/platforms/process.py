@@ -17,7 +17,7 @@ from signal import SIGKILL, SIGTERM
 from urllib.parse import urlsplit
 
 from modelport.domain.instance import Exit, Instance, Observed
-from modelport.domain.launch import ENGINE_KEY, Labels, Launch
+from modelport.domain.launch import ENGINE_KEY, FROM_ENVIRONMENT, SECRET_MARK, Labels, Launch
 from modelport.errors import NOT_FOUND, NOT_READY, ModelportError
 from modelport.platforms import procfs
 from modelport.platforms.home import Home, State
@@ -25,6 +25,9 @@ from modelport.platforms.logfile import LogFile
 
 SHIM = Path(__file__).parent.parent / "shim" / "shim.py"
 INSTANCE_ID = re.compile(r"[a-z0-9-]{1,100}")
+SECRET_FILE = re.compile(r"[a-z0-9][a-z0-9_-]{0,50}\.(?:yaml|json|toml|key)")
+OWN_FILES = frozenset({"launch.json", "state.json", "exit.json"})
+"""What the platform and its shim keep in an instance's directory, of names that a secret file could have."""
 SHIM_START_S = 30.0
 POLL_S = 0.05
 FOLLOW_S = 0.2
@@ -110,13 +113,19 @@ class ProcessPlatform:
         labels = launch.labels
         home = Home(self._instances / _checked(labels.instance))
         for name, reference in launch.secret_env.items():
-            if reference != ENGINE_KEY:
+            if reference != ENGINE_KEY and not reference.startswith(FROM_ENVIRONMENT):
                 raise ModelportError(f"{name} refers to the secret {reference!r}; only {ENGINE_KEY!r} is known here.")
+        for name in launch.secret_files:
+            if name in OWN_FILES or not SECRET_FILE.fullmatch(name):
+                raise ModelportError(f"{name!r} cannot be the name of a secret file of instance {labels.instance}.")
         if any("\0" in text for text in (*launch.argv, *launch.env.values(), labels.service, labels.owner)):
             raise ModelportError(f"An argument or variable of instance {labels.instance} holds a NUL character.")
         try:
             home.make()
-            home.write_first("key", secrets.token_urlsafe(32))
+            # Hexadecimal: no parser takes it for an option, as it would a key that begins with "-".
+            home.write_first("key", secrets.token_hex(32))
+            for name, text in launch.secret_files.items():
+                home.write_first(name, text.replace(SECRET_MARK, (home.path / "key").read_text()))
             home.write_first("lease", f"{launch.lease_s}\n")
             home.write_first("launch.json", json.dumps(_written(launch, labels, home)))
             first = home.launch()

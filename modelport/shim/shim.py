@@ -5,7 +5,8 @@ Run as `python -I -S shim.py DIR`. It goes into the background and answers by it
 It has one thread, so forking is safe and PR_SET_PDEATHSIG, which follows the forking thread, means the whole shim.
 
     read     launch.json   argv, env, secret_env, marks (the labels as environment), grace_s, lease_s
-             key           the engine key; the reference `engine-key` in secret_env means this file
+             key           the engine key; the reference `engine-key` in secret_env means this file, `env:NAME` the
+                           launcher's variable, if it has one
              lease         seconds; every rewrite or touch renews the lease, 0 is forever
              grace         seconds, overrides grace_s at the next SIGTERM
     written  lock          locked (F_OFD_SETLK) as long as the shim lives: observers can ask without taking it
@@ -436,13 +437,18 @@ class Reserve:
 def engine_env(home: str, launch: dict[str, Any]) -> tuple[dict[str, str], list[str]]:
     """The engine's environment, and the secrets in it. Raises ValueError for a reference that means nothing here."""
     secrets = {}
+    with open(os.path.join(home, "key"), encoding="ascii") as file:
+        key = file.read().strip()
     for name, reference in launch["secret_env"].items():
-        if reference != "engine-key":
-            raise ValueError(f"{name} refers to the secret {reference!r}; only 'engine-key' is known")
-        with open(os.path.join(home, "key"), encoding="ascii") as file:
-            secrets[name] = file.read().strip()
+        if reference.startswith("env:"):
+            if value := os.environ.get(reference.removeprefix("env:")):
+                secrets[name] = value
+        elif reference == "engine-key":
+            secrets[name] = key
+        else:
+            raise ValueError(f"{name} refers to the secret {reference!r}; only 'engine-key' and 'env:NAME' are known")
     passed = {k: v for k, v in os.environ.items() if any(fnmatchcase(k, pattern) for pattern in PASSED_ON)}
-    return {**passed, **launch["env"], **secrets, **launch["marks"]}, list(secrets.values())
+    return {**passed, **launch["env"], **secrets, **launch["marks"]}, [key, *secrets.values()]
 
 
 def children() -> list[int]:

@@ -14,7 +14,7 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 from modelport.errors import NOT_READY, ModelportError
 from modelport.store import tables
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest migration; a database that already is there is not migrated, so Alembic is not imported."""
 NETWORK_FILE_SYSTEMS = frozenset(
     (

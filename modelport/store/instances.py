@@ -40,7 +40,7 @@ class Row:
 def _row(row: Any) -> Row:
     fields = dict(row._mapping)
     launch, instance, end = fields["launch"], fields["instance"], fields["exit"]
-    launch = {**launch, "argv": tuple(launch["argv"]), "routes": tuple(launch["routes"])}
+    launch: Any = {key: tuple(value) if isinstance(value, list) else value for key, value in launch.items()}
     fields["launch"] = Launch(**{**launch, "labels": Labels(**launch["labels"])})
     fields["instance"] = Instance(**{**instance, "labels": Labels(**instance["labels"])}) if instance else None
     fields["exit"] = Exit(**{**end, "tail": tuple(end["tail"])}) if end else None

@@ -92,6 +92,11 @@ starts = sa.Table(
     sa.Column("planned_bytes", sa.BigInteger),
     sa.Column("measured_bytes", sa.BigInteger),
     sa.Column("at", sa.Float, nullable=False),
+    sa.Column("instance_id", sa.String, index=True),
+    sa.Column("accelerators", sa.String),
+    sa.Column("overhead_ratio", sa.Float),
+    sa.Column("planned_kv_tokens", sa.BigInteger),
+    sa.Column("measured_kv_tokens", sa.BigInteger),
 )
 
 requests = sa.Table(

@@ -1,6 +1,5 @@
 """The GGUF reader believes nothing a file says until the bytes are there."""
 
-import random
 import struct
 import time
 import tracemalloc
@@ -149,27 +148,22 @@ def test_long_tokenizers_are_passed_over_without_being_kept(file: Path) -> None:
     assert peak < 8 << 20
 
 
-def test_no_damage_crashes_hangs_or_takes_memory(file: Path) -> None:
-    whole, dice = gguf(LLAMA, LLAMA_TENSORS), random.Random(20)
-    header_bytes = len(whole) - sum(t.size_bytes for t in read_header(llama(file)).tensors)
-    extremes = [b"\xff" * 8, b"\0" * 8, struct.pack("<Q", 1 << 62), struct.pack("<Q", 1 << 31), struct.pack("<I", 9)]
-    started = time.perf_counter()
-    tracemalloc.start()
-    for _ in range(3000):
-        damaged = bytearray(whole)
-        for _ in range(dice.choice([1, 1, 2, 8])):
-            at = dice.randrange(4, header_bytes)
-            change = dice.choice(extremes) if dice.random() < 0.4 else bytes([dice.randrange(256)])
-            damaged[at : at + len(change)] = change
-        file.write_bytes(damaged)
-        try:
-            read_header(file)
-        except ModelportError as error:
-            assert len(error.message) < 1000
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert peak < 16 << 20
-    assert time.perf_counter() - started < 30
+def test_a_header_is_read_from_bytes_anywhere_by_offset() -> None:
+    class Bytes:
+        name, asked = "org/name/m.gguf", 0
+
+        def __init__(self, data: bytes) -> None:
+            self.data, self.size = data, len(data)
+
+        def read_at(self, offset: int, count: int) -> bytes:
+            self.asked += 1
+            return self.data[offset : offset + count]
+
+    whole = Bytes(gguf(LLAMA, LLAMA_TENSORS))
+    assert [t.name for t in read_header(whole).tensors] == list(LLAMA_TENSORS)
+    assert whole.asked == 1
+    with pytest.raises(ModelportError, match="^'org/name/m.gguf' is damaged"):
+        read_header(Bytes(whole.data[:100]))
 
 
 def test_the_type_table_agrees_with_the_llama_cpp_that_is_installed() -> None:

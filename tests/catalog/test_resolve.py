@@ -9,6 +9,7 @@ import pytest
 
 from modelport.catalog import resolve
 from modelport.catalog.aliases import ALIASES, Alias
+from modelport.domain.facts import Cache
 from modelport.errors import MODEL_NOT_FOUND, ModelportError
 from tests.catalog.write_gguf import F16, F32, LLAMA, LLAMA_TENSORS, gguf, llama
 
@@ -66,11 +67,38 @@ def test_a_directory_with_several_models_names_them(tmp_path: Path) -> None:
     assert "holds 2 models; name one: a.gguf, b.gguf" in refusal(tmp_path).message
 
 
-def test_directories_without_a_gguf_say_so(tmp_path: Path) -> None:
-    assert "holds no .gguf file" in refusal(tmp_path).message
+def test_a_directory_without_a_model_says_so(tmp_path: Path) -> None:
+    assert "holds no model" in refusal(tmp_path).message
     (tmp_path / "model.safetensors").write_bytes(b"")
-    assert "only GGUF models are served so far" in refusal(tmp_path).message
-    assert "only GGUF models are served so far" in refusal(tmp_path / "model.safetensors").message
+    assert "holds no config.json" in refusal(tmp_path).message
+    assert "Name the directory" in refusal(tmp_path / "model.safetensors").message
+
+
+def test_a_gguf_file_says_how_its_weights_and_cache_are_split(tmp_path: Path) -> None:
+    facts = resolve(str(llama(tmp_path / "m.gguf", {"general.license": "mit"})))
+    assert {(group.name, group.sharding) for group in facts.weights} == {
+        ("embeddings", "tensor"),
+        ("attention", "tensor"),
+        ("norms", "none"),
+    }
+    assert sum(group.bytes for group in facts.weights) == facts.weight_bytes
+    assert facts.caches == (Cache("full", 2, heads=2, key_size=16, value_size=16),)
+    assert (facts.attention_heads, facts.kv_heads, facts.head_size, facts.licence) == (4, 2, 16, "mit")
+    assert facts.tied_embeddings
+
+
+def test_windows_and_states_of_gguf_files_are_told_apart(tmp_path: Path) -> None:
+    gemma = {key.replace("llama.", "gemma3."): item for key, item in LLAMA.items() if key.startswith("llama.")}
+    more = {"general.architecture": "gemma3", "gemma3.attention.sliding_window": 64, "gemma3.block_count": 7}
+    path = tmp_path / "gemma.gguf"
+    path.write_bytes(gguf({**LLAMA, **gemma, **more}, LLAMA_TENSORS))
+    assert [(c.kind, c.layers, c.window_tokens) for c in resolve(str(path)).caches] == [
+        ("full", 1, 0),
+        ("sliding", 6, 64),
+    ]
+    hybrid = {"llama.attention.head_count_kv": [2, 0], "llama.ssm.inner_size": 8, "llama.ssm.state_size": 4}
+    states = resolve(str(llama(path, {**hybrid, "llama.ssm.conv_kernel": 4}))).caches
+    assert states[1] == Cache("state", 1, state_bytes=(3 * 8 + 8 * 4) * 4)
 
 
 def test_files_that_are_no_models_say_so(tmp_path: Path) -> None:

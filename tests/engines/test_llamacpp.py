@@ -75,3 +75,33 @@ def test_a_llama_server_on_path_is_preferred_and_may_use_gpus(tmp_path: Path, mo
 def test_an_unknown_engine_names_the_nearest() -> None:
     with pytest.raises(ModelportError, match="engine 'llamacp' is not known.*Did you mean 'llamacpp'"):
         engines.load("llamacp")
+
+
+def test_arguments_pass_to_a_llama_server_save_those_that_would_undo_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = resolve(str(llama(tmp_path / "m.gguf")))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    wanted = Spec(model="m", name="chat", engine_args=("-fa", "on", "-mg", "1", "--cache-type-k", "q8_0"))
+    with pytest.raises(ModelportError, match="need a `llama-server` on PATH"):
+        LlamaCpp().launch(facts, plan(), wanted)
+    binary = tmp_path / "llama-server"
+    binary.write_text("#!/bin/sh\n")
+    binary.chmod(0o755)
+    assert LlamaCpp().launch(facts, plan(), wanted).argv[-6:] == wanted.engine_args
+    for arg in ("--api-key-file", "--api_key", "--host", "-m", "--model-url", "-hf", "--alias", "--ssl-key-file"):
+        with pytest.raises(ModelportError, match="not passed on to llamacpp"):
+            LlamaCpp().launch(facts, plan(), wanted.model_copy(update={"engine_args": (arg, "x")}))
+
+
+def test_what_llamacpp_does_not_do_is_said_instead_of_left_out(tmp_path: Path) -> None:
+    facts = resolve(str(llama(tmp_path / "m.gguf")))
+    for field, value in (
+        ("quantization", "fp8"),
+        ("dtype", "float16"),
+        ("kv_cache_dtype", "fp8"),
+        ("data_parallel", 2),
+    ):
+        with pytest.raises(ModelportError) as caught:
+            LlamaCpp().check(facts, Spec(model="m", **{field: value}), CPU)  # type: ignore[arg-type]
+        assert caught.value.param == field

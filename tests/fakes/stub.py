@@ -10,7 +10,8 @@ from pathlib import Path
 
 from modelport.domain.facts import ModelFacts
 from modelport.domain.launch import ENGINE_KEY, HOST, PORT, Launch
-from modelport.domain.plan import Plan
+from modelport.domain.measured import Measured
+from modelport.domain.plan import Device, Plan
 from modelport.domain.spec import Spec
 
 PROGRAM = Path(__file__).with_name("stub_engine.py")
@@ -27,6 +28,12 @@ class StubEngine:
 
     def runs_on(self) -> frozenset[str]:
         return frozenset({"cpu"})
+
+    def check(self, facts: ModelFacts, spec: Spec, device: Device) -> tuple[str, ...]:
+        return ()
+
+    def measured(self, lines: list[str]) -> Measured | None:
+        return None
 
     def launch(self, facts: ModelFacts, plan: Plan, spec: Spec) -> Launch:
         switches = Path(os.environ.get("STUB_SWITCHES", "/nonexistent")) / spec.name

@@ -7,12 +7,21 @@ import pytest
 
 from modelport.planner import devices as all_devices
 from modelport.planner.cgroup import Limit, limits
-from modelport.planner.devices import cpu, parse_gpus
+from modelport.planner.devices import cpu, parse_gpus, parse_rocm
 
 MIB = 1 << 20
 
 # As nvidia-smi prints with --query-gpu=index,name,memory.total,memory.free --format=csv,noheader,nounits.
 TWO_GPUS = "0, NVIDIA H100 80GB HBM3, 81559, 81079\n1, NVIDIA H100 80GB HBM3, 81559, 1203\n"
+# As `rocm-smi --showproductname --showuse --showmeminfo vram --json` printed in marimo-team/marimo#9237, and the sizes of
+# a CPU's graphics beside a card in mudler/LocalAI#7761.
+ONE_AMD = """{"card0": {"GPU use (%)": "0", "VRAM Total Memory (B)": "21458059264",
+"VRAM Total Used Memory (B)": "27856896", "Card Series": "Radeon RX 7900 XT", "Card Model": "0x744c",
+"Card Vendor": "Advanced Micro Devices, Inc. [AMD/ATI]", "Card SKU": "D70401XT", "Subsystem ID": "0x471e",
+"Device Rev": "0xcc", "Node ID": "1", "GUID": "26967", "GFX Version": "gfx1100"}}"""
+WITH_GRAPHICS = """{"card0": {"VRAM Total Memory (B)": "17163091968", "VRAM Total Used Memory (B)": "692142080",
+"Card Series": "Navi 21 [Radeon RX 6800/6800 XT / 6900 XT]"}, "card1": {"VRAM Total Memory (B)": "67108864",
+"VRAM Total Used Memory (B)": "26079232", "Card Series": "Raphael"}, "system": {"Driver version": "6.8.5"}}"""
 UNIFIED = "0, NVIDIA GB10, [N/A], [N/A]\n"
 BROKEN = "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver.\n"
 
@@ -21,6 +30,30 @@ def test_gpus_are_read_from_nvidia_smi() -> None:
     first, second = parse_gpus(TWO_GPUS)
     assert (first.kind, first.name) == ("gpu", "GPU 0 (NVIDIA H100 80GB HBM3)")
     assert (first.total_bytes, first.free_bytes, second.free_bytes) == (81559 * MIB, 81079 * MIB, 1203 * MIB)
+
+
+def test_a_gpu_of_the_table_is_known_by_its_name() -> None:
+    known = parse_gpus(TWO_GPUS)[0].gpu
+    assert known is not None and known.name == "H100"
+    assert parse_gpus("0, NVIDIA NewThing, 81559, 81079\n")[0].gpu is None
+
+
+def test_amd_gpus_are_read_from_rocm_smi() -> None:
+    (card,) = parse_rocm(ONE_AMD)
+    assert (card.name, card.total_bytes, card.free_bytes) == (
+        "GPU 0 (Radeon RX 7900 XT)", 21458059264, 21458059264 - 27856896,
+    )  # fmt: skip
+    assert card.gpu is not None and card.gpu.name == "RX7900XT"
+
+
+def test_the_graphics_of_a_cpu_are_no_place_for_a_model() -> None:
+    (card,) = parse_rocm(WITH_GRAPHICS)
+    assert card.total_bytes == 17163091968 and card.gpu is None
+
+
+@pytest.mark.parametrize("text", ["", "[]", "3", '{"card0": 3}', '{"card0": {}}', BROKEN, ONE_AMD[:-9]])
+def test_what_is_no_json_of_cards_is_no_gpu(text: str) -> None:
+    assert parse_rocm(text) == []
 
 
 @pytest.mark.parametrize("text", ["", UNIFIED, BROKEN, "0, x, -1, 5\n", ",,,\n"])
@@ -39,6 +72,12 @@ def test_a_working_driver_adds_its_gpus(tmp_path: Path, monkeypatch: pytest.Monk
     put_nvidia_smi(tmp_path, f"#!/bin/sh\nprintf '{TWO_GPUS}'\n")
     monkeypatch.setenv("PATH", str(tmp_path))
     assert [device.kind for device in all_devices()] == ["cpu", "gpu", "gpu"]
+
+
+def test_a_working_rocm_adds_its_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(tmp_path / "rocm-smi", f"#!/bin/sh\nprintf '%s' '{ONE_AMD}'\n")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert [device.name for device in all_devices()] == ["CPU", "GPU 0 (Radeon RX 7900 XT)"]
 
 
 def test_the_tightest_limit_counts() -> None:
@@ -89,6 +128,9 @@ def test_without_a_limit_there_is_none(tmp_path: Path, text: str) -> None:
 
 
 def put_nvidia_smi(directory: Path, script: str) -> None:
-    path = directory / "nvidia-smi"
+    put(directory / "nvidia-smi", script)
+
+
+def put(path: Path, script: str) -> None:
     path.write_text(script)
     os.chmod(path, 0o755)

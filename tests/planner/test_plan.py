@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelport.domain.facts import ModelFacts
-from modelport.domain.plan import Device, Plan
+from modelport.domain.plan import Device, Plan, Split
 from modelport.domain.spec import Spec
 from modelport.errors import ModelportError
-from modelport.planner import plan
+from modelport.planner import accelerators, devices_of, plan
 
 MIB, GIB = 1 << 20, 1 << 30
 
@@ -137,6 +137,43 @@ def test_the_emptiest_gpu_is_taken_when_the_whole_fits_there() -> None:
     made = planned(LLAMA_70B, cpu(200 * GIB), gpu(24 * GIB))
     assert made.fits and made.device.kind == "cpu"
     assert made.reasons[0] == "It does not fit on GPU 0, so it runs on CPU."
+
+
+def test_layers_are_spread_over_as_few_gpus_as_hold_them() -> None:
+    """39.6 GiB of weights, 2.5 GiB of cache: more than one GPU of 30 GiB has, and less than two."""
+    three = [gpu(30 * GIB, f"GPU {n}") for n in range(3)]
+    made = planned(LLAMA_70B, cpu(200 * GIB), *three, context=8192, parallel=1)
+    assert made.fits and (made.split, made.devices) == (Split(pipeline=2), 3)
+    assert made.reasons[0] == "It does not fit on GPU 0, so it runs on 2 GPUs."
+    alone = planned(LLAMA_70B, gpu(80 * GIB), context=8192, parallel=1)
+    assert alone.split == Split() and 0.5 < made.parts[0].bytes / alone.parts[0].bytes < 0.53
+    assert made.parts[2] == alone.parts[2], "each has compute buffers of its own"
+
+
+def test_gpus_that_are_not_here_are_planned_as_well() -> None:
+    made = plan(LLAMA_70B, Spec(model="x"), devices_of(accelerators("RTX3090:4")))
+    assert made.fits and made.split.pipeline == 3 and made.device.name == "RTX3090"
+    made = plan(LLAMA_70B, Spec(model="x"), devices_of(accelerators("RTX3090:1")))
+    assert not made.fits and "too much" in made.reasons[0]
+
+
+def test_degrees_that_llama_cpp_does_not_have_are_refused() -> None:
+    with pytest.raises(ModelportError, match="by layers; leave tensor_parallel out"):
+        planned(SMOLLM2, cpu(8 * GIB), tensor_parallel=2)
+
+
+def test_the_longest_context_and_the_most_at_once_are_told() -> None:
+    made = planned(SMOLLM2, cpu(900 * MIB))
+    assert made.max_context == 8192 and planned(SMOLLM2, cpu(900 * MIB), parallel=made.max_parallel).fits
+    assert not planned(SMOLLM2, cpu(900 * MIB), context=8192, parallel=made.max_parallel + 1).fits
+    assert planned(LLAMA_70B, cpu(4 * GIB)).max_parallel == 0
+
+
+def test_what_this_host_measured_scales_all_but_weights_and_cache() -> None:
+    spec = Spec(model="x", context=2048, parallel=1)
+    once, twice = (plan(SMOLLM2, spec, [cpu(8 * GIB)], correction=factor) for factor in (1.0, 2.0))
+    assert once.parts[:2] == twice.parts[:2]
+    assert [part.bytes for part in twice.parts[2:]] == [2 * part.bytes for part in once.parts[2:]]
 
 
 sizes = st.integers(min_value=64, max_value=200_000)

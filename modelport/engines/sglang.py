@@ -1,0 +1,278 @@
+"""SGLang: models on NVIDIA and AMD GPUs, by `python -m sglang.launch_server` of the environment that has it.
+
+Options are those of sglang/srt/server_args.py (newer versions: sglang/srt/arg_groups/fields), in the versions that
+bench/engine_flags.py looked at. SGLang reads its key from no environment variable; it comes by a `--config` file, which
+it has since 0.5.3 (sglang/srt/server_args_config_parser.py), hence the oldest version.
+"""
+
+import math
+
+from modelport.domain.facts import ModelFacts
+from modelport.domain.launch import HOST, PORT, SECRET_MARK, Launch
+from modelport.domain.measured import Measured
+from modelport.domain.plan import Device, Plan
+from modelport.domain.spec import Spec, Speculative
+from modelport.engines import source
+from modelport.engines.flags import ALWAYS, FILE, NAME, OURS, TLS, Range, extra, must_hold
+from modelport.engines.measure_sglang import measured
+from modelport.engines.program import Program, find
+from modelport.engines.quantizer import Quantizer, quantizer, version_for
+from modelport.errors import ModelportError
+
+OLDEST, NEWEST = "0.5.3", "0.5.23"
+"""What was looked at. An older one is refused; a newer one is taken to be like the newest."""
+KEY_FILE = "sglang.yaml"
+
+FLAGS: dict[str, Range] = {
+    **dict.fromkeys(
+        ("--config", "--model-path", "--served-model-name", "--host", "--port", "--revision", "--load-format"), ALWAYS
+    ),
+    **dict.fromkeys(
+        ("--dtype", "--quantization", "--kv-cache-dtype", "--tp-size", "--pp-size", "--dp-size", "--ep-size"), ALWAYS
+    ),
+    **dict.fromkeys(
+        ("--enable-dp-attention", "--mem-fraction-static", "--context-length", "--max-running-requests"), ALWAYS
+    ),
+    **dict.fromkeys(("--chunked-prefill-size", "--disable-cuda-graph", "--enable-metrics", "--is-embedding"), ALWAYS),
+    **dict.fromkeys(
+        ("--speculative-algorithm", "--speculative-draft-model-path", "--speculative-draft-model-revision"), ALWAYS
+    ),
+    **dict.fromkeys(("--speculative-num-steps", "--speculative-eagle-topk", "--speculative-num-draft-tokens"), ALWAYS),
+    "--torchao-config": Range(until="0.5.16"),
+}
+
+TORCHAO = FLAGS["--torchao-config"]
+QUANTIZERS = {
+    "fp8": Quantizer(("--quantization", "fp8"), fp8=True),
+    "bitsandbytes": Quantizer(("--quantization", "bitsandbytes", "--load-format", "bitsandbytes")),
+    **{
+        name: Quantizer(("--torchao-config", name), TORCHAO)
+        for name in ("int8wo", "int8dq", "int4wo-32", "int4wo-64", "int4wo-128", "int4wo-256")
+    },
+    **{
+        name: Quantizer(("--torchao-config", name), TORCHAO, fp8=True)
+        for name in ("fp8wo", "fp8dq-per_tensor", "fp8dq-per_row")
+    },
+}
+"""torchao's names and group sizes: sglang/srt/layers/torchao_utils.py."""
+
+STORED = frozenset(
+    [
+        *("awq", "gptq", "fp8", "bitsandbytes", "mxfp4", "modelopt", "modelopt_fp8", "modelopt_fp4"),
+        *("nvfp4", "compressed-tensors", "w8a8_int8", "w8a8_fp8", "quark", "auto-round", "w4afp8"),
+    ]
+)
+"""Methods whose files it loads (QUANTIZATION_CHOICES, and compressed-tensors by the files' own config)."""
+
+ALGORITHMS = {"eagle": "EAGLE", "eagle3": "EAGLE3", "mtp": "NEXTN", "draft": "STANDALONE", "ngram": "NGRAM"}
+"""Speculative decoding (sglang/srt/speculative/spec_info.py): our name and theirs."""
+
+REFUSED = {
+    **dict.fromkeys(("--host", "--port", "--api-key", "--admin-api-key", "--grpc-port", "--nccl-port"), OURS),
+    **dict.fromkeys(("--grpc-mode", "--smg-grpc-mode"), OURS),
+    **dict.fromkeys(("--smg-http-sidecar-port", "--grpc-http-sidecar-port", "--fastapi-root-path"), OURS),
+    **dict.fromkeys(("--ssl-keyfile", "--ssl-certfile", "--ssl-ca-certs", "--ssl-keyfile-password"), TLS),
+    "--enable-ssl-refresh": TLS,
+    "--served-model-name": NAME,
+    "--config": FILE,
+    "--model-path": "the model is the service's `model`",
+    "--model": "the model is the service's `model`",
+    "--revision": "write it as `model: org/name@revision`",
+    "--context-length": "set `context`",
+    "--max-running-requests": "set `parallel`",
+    "--tp-size": "set `tensor_parallel`",
+    "--tensor-parallel-size": "set `tensor_parallel`",
+    "--pp-size": "set `pipeline_parallel`",
+    "--pipeline-parallel-size": "set `pipeline_parallel`",
+    "--dp-size": "set `data_parallel`",
+    "--data-parallel-size": "set `data_parallel`",
+    "--ep-size": "set `expert_parallel`",
+    "--expert-parallel-size": "set `expert_parallel`",
+    "--ep": "set `expert_parallel`",
+    "--enable-dp-attention": "set `data_parallel` and `expert_parallel`",
+    "--attn-dp-size": "set `data_parallel` and `expert_parallel`",
+    "--mem-fraction-static": "set `memory_fraction`",
+    "--quantization": "set `quantization`",
+    "--torchao-config": "set `quantization`",
+    "--kv-cache-dtype": "set `kv_cache_dtype`",
+    "--dtype": "set `dtype`",
+    "--chunked-prefill-size": "set `max_batched_tokens`",
+    "--disable-cuda-graph": "set `eager`",
+    "--is-embedding": "set `task: embed`",
+    "--speculative-algorithm": "set `speculative`",
+    "--speculative-draft-model": "set `speculative`",
+    "--speculative-draft-model-path": "set `speculative`",
+    "--speculative-num-steps": "set `speculative`",
+    "--speculative-eagle-topk": "set `speculative`",
+    "--speculative-num-draft-tokens": "set `speculative`",
+}
+"""What engine_args may not hold: what would undo the key or the address, and what the plan would then not know of."""
+
+COMMON_ROUTES = ("GET /health", "GET /v1/models")
+ROUTES = {
+    "generate": (*COMMON_ROUTES, "POST /v1/chat/completions", "POST /v1/completions"),
+    "embed": (*COMMON_ROUTES, "POST /v1/embeddings"),
+}
+
+
+class SGLang:
+    """Serves safetensors and PyTorch files, from a directory or the Hub."""
+
+    name = "sglang"
+
+    def __init__(self) -> None:
+        self._program: Program | None = None
+
+    def supports(self, facts: ModelFacts) -> str:
+        if facts.format == "gguf":
+            return f"sglang does not serve GGUF files here, and {facts.source!r} is one: llamacpp does."
+        if facts.quantized and facts.quantized.method not in STORED:
+            return f"sglang does not load {facts.quantized.method} files, which {facts.source!r} has."
+        if facts.adapter:
+            # A request picks an adapter as `model:adapter` (openai/serving_base.py); with the service's plain name it
+            # would be answered by the base model, and nobody would notice.
+            return "sglang does not serve a LoRA adapter under a name of its own: vllm and tgi do."
+        return ""
+
+    def installed(self) -> str:
+        return str(self._found()) if self._found().python else ""
+
+    def runs_on(self) -> frozenset[str]:
+        return frozenset({"gpu"})
+
+    def check(self, facts: ModelFacts, spec: Spec, device: Device) -> tuple[str, ...]:
+        """What it decides on by itself. Raises ModelportError for what this version, model or device cannot do."""
+        version = self._version(spec)
+        _, note = self._quantizer(facts, spec, device, version)
+        if source.kind(facts.path) == "cloud":
+            raise ModelportError(
+                f"sglang does not load models from a cloud here: download {facts.source!r}, and name its directory.",
+                param="model",
+            )
+        extra(self.name, spec.engine_args, REFUSED)
+        if spec.speculative:
+            speculative_argv(spec.speculative, facts, device)
+        aimed = f"The command is for sglang {version}: newer ones cannot make weights {spec.quantization}."
+        older = not self._found().version and version != NEWEST
+        return (*([note] if note else []), *([aimed] if older else []))
+
+    def launch(self, facts: ModelFacts, plan: Plan, spec: Spec) -> Launch:
+        found, version = self._found(), self._version(spec)
+        if not found.python and not spec.accelerators:
+            raise ModelportError(
+                "sglang is not installed: put `sglang` on PATH (`pip install sglang` in an environment of its own).",
+                param="engine",
+            )
+        notes = self.check(facts, spec, plan.device)
+        argv = ["--model-path", facts.path, "--served-model-name", spec.name, "--host", HOST, "--port", PORT]
+        argv += ["--config", KEY_FILE]
+        if source.kind(facts.path) == "hub" and facts.revision:
+            argv += ["--revision", facts.revision]
+        argv += split_argv(plan)
+        if plan.memory_fraction:
+            argv += ["--mem-fraction-static", f"{plan.memory_fraction:g}"]
+        argv += ["--enable-metrics"]
+        if plan.context_tokens:
+            argv += ["--context-length", str(plan.context_tokens)]
+        argv += ["--max-running-requests", str(running(plan))]
+        if spec.max_batched_tokens:
+            argv += ["--chunked-prefill-size", str(spec.max_batched_tokens)]
+        if spec.dtype and spec.dtype != "auto":
+            argv += ["--dtype", spec.dtype]
+        argv += self._quantizer(facts, spec, plan.device, version)[0]
+        if spec.kv_cache_dtype and spec.kv_cache_dtype != "auto":
+            argv += ["--kv-cache-dtype", {"fp8": "fp8_e4m3"}.get(spec.kv_cache_dtype, spec.kv_cache_dtype)]
+        if spec.eager:
+            argv += ["--disable-cuda-graph"]
+        if plan.task == "embed":
+            argv += ["--is-embedding"]
+        if spec.speculative:
+            if dp_attention(plan) and spec.speculative.method in ("draft", "ngram"):
+                raise ModelportError(
+                    f"sglang has no speculative decoding by {spec.speculative.method} where experts are shared out "
+                    "over copies (data_parallel with expert_parallel): use eagle3 or mtp, or leave one of them out.",
+                    param="speculative",
+                )
+            argv += speculative_argv(spec.speculative, facts, plan.device)
+        must_hold(self.name, version, argv, FLAGS)
+        argv += extra(self.name, spec.engine_args, REFUSED)
+        return Launch(
+            argv=(found.python or "python3", "-m", "sglang.launch_server", *argv),
+            secret_env=source.hub_token(facts),
+            secret_files={KEY_FILE: f'api-key: "{SECRET_MARK}"\n'},
+            image=f"lmsysorg/sglang:v{version}" if source.cuda(plan.device) else "",
+            notes=notes,
+            health_path="/health",
+            metrics_path="/metrics",
+            routes=ROUTES[plan.task],
+            grace_s=30.0,  # an estimate: workers of several GPUs end one after another
+        )
+
+    def measured(self, lines: list[str]) -> Measured | None:
+        """What it printed about memory; None where that is nothing."""
+        return measured(lines)
+
+    def _found(self) -> Program:
+        self._program = self._program or find("sglang", "sglang")
+        return self._program
+
+    def _version(self, spec: Spec) -> str:
+        """The version that is installed, else the one to aim at. Raises ModelportError for one that is too old."""
+        here = self._found().version.partition("+")[0]
+        if here and not Range(since=OLDEST).holds(here):
+            raise ModelportError(
+                f"sglang {here} is installed; {OLDEST} or newer is needed, which takes its key from a file: "
+                "`pip install -U sglang`."
+            )
+        return here or version_for(QUANTIZERS, spec.quantization or "", NEWEST)
+
+    def _quantizer(self, facts: ModelFacts, spec: Spec, device: Device, version: str) -> tuple[tuple[str, ...], str]:
+        here = bool(self._found().version)
+        return quantizer(self.name, version, QUANTIZERS, facts, spec.quantization or "", device, here)
+
+
+def dp_attention(plan: Plan) -> bool:
+    """Whether attention runs in copies while their experts are shared out: then --tp-size counts all GPUs."""
+    return plan.split.data > 1 and plan.split.expert > 1
+
+
+def split_argv(plan: Plan) -> list[str]:
+    """The options of a Split. With dp-attention, tp-size is the GPUs of a stage and dp-size divides it
+    (server_args.py, _handle_data_parallelism); without, each of dp-size copies has tp-size GPUs of its own."""
+    split, shared = plan.split, dp_attention(plan)
+    sizes = {
+        "--tp-size": split.tensor * split.data if shared else split.tensor,
+        "--pp-size": split.pipeline,
+        "--dp-size": split.data,
+        "--ep-size": split.expert,
+    }
+    argv = [word for flag, size in sizes.items() if size > 1 for word in (flag, str(size))]
+    return argv + (["--enable-dp-attention"] if shared else [])
+
+
+def running(plan: Plan) -> int:
+    """Requests at once, as --max-running-requests counts them: of each copy, but of all together with dp-attention."""
+    return plan.parallel if dp_attention(plan) else math.ceil(plan.parallel / plan.split.data)
+
+
+def speculative_argv(wanted: Speculative, facts: ModelFacts, device: Device) -> list[str]:
+    """Speculative decoding. Raises ModelportError for what SGLang does not have on this device.
+
+    Steps, topk and draft tokens are given together: with steps left out it asserts that the others are too. With one
+    guess a step (topk 1) it drafts one token more than there are steps (server_args.py, _handle_speculative_decoding).
+    """
+    argv = ["--speculative-algorithm", ALGORITHMS[wanted.method]]
+    if wanted.method == "ngram":
+        if device.kind == "cpu" or (device.gpu and device.gpu.vendor != "nvidia"):
+            raise ModelportError(
+                f"sglang has speculative decoding by ngram on NVIDIA GPUs only, and {device.name} is none.",
+                param="speculative",
+            )
+        return [*argv, "--speculative-num-draft-tokens", str(wanted.tokens + 1)]
+    # A model's own MTP layers are in its own files, which older versions want to be told.
+    hub = source.kind(facts.path) == "hub"
+    path, revision = source.draft(wanted.model) if wanted.model.strip() else (facts.path, facts.revision if hub else "")
+    argv += ["--speculative-draft-model-path", path]
+    argv += ["--speculative-draft-model-revision", revision] if revision else []
+    argv += ["--speculative-num-steps", str(wanted.tokens), "--speculative-eagle-topk", "1"]
+    return [*argv, "--speculative-num-draft-tokens", str(wanted.tokens + 1)]
