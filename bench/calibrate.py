@@ -3,8 +3,8 @@
     python bench/calibrate.py [--cases F] [--models F] [--out F]
 
 For every engine, range of versions, class of GPU and range of tensor parallelism: what is left of the budget after the
-weights and the cache that the engine printed is explained by the activations of its profiling run (two factors per range
-of versions, chosen on a grid) and a constant (the median), and the interval holds 95 of 100 measured starts of its kind.
+weights and the cache that the engine printed is explained by the activations of its profiling run (two factors for a
+range of versions, chosen on a grid) and a constant (the median); the interval holds nine of ten measured starts.
 """
 
 import argparse
@@ -32,8 +32,9 @@ ERAS = (
     ("sglang", (0, 5), (), 0, 0.0),
     ("tgi", (0,), (), 6, 0.3),
 )
-"""Ranges of versions in which profiling allocates alike: V0, twice; V1 sorting logits; V1 with a kernel that needs the logits
-in 32 bit and little else (v1/sample/ops/topk_topp_triton.py); V1 that sets graphs aside. TGI has no measured start."""
+"""Ranges of versions in which profiling allocates alike: V0, twice; V1 sorting logits; V1 with a kernel that needs the
+logits in 32 bit and little else (v1/sample/ops/topk_topp_triton.py); V1 that sets graphs aside. TGI has no measured
+start."""
 TENSORS = ((1, 1), (2, 3), (4, 7), (8, 4096))
 CLASSES = ("nvlink", "pcie", "unified", "amd")
 SAMPLER_BYTES = (2, 4, 6, 8, 10, 12, 16, 20, 24, 28, 32, 34, 36, 37, 38, 39, 40)

@@ -13,7 +13,7 @@ from modelport.domain.facts import ModelFacts
 from modelport.domain.gpu import Gpu
 from modelport.domain.plan import Split
 from modelport.errors import ModelportError
-from modelport.planner.gpu_memory import Ask
+from modelport.planner.ask import Ask
 from modelport.planner.gpus import find
 
 GIB = 1 << 30
@@ -31,7 +31,7 @@ RELEASED = {
 UNNAMED = Gpu("unnamed", 0, "nvidia", 8.0, 1e12, False, False, "")
 """Where a log names no GPU only the weights can be compared."""
 TRAINED = {"mistral-7b|zephyr|openhermes": 32768, "qwen2.5-vl": 128000}
-"""max_position_embeddings of published configs where the models file has the sliding window in its place, or nothing."""
+"""max_position_embeddings of published configs where the models file has the sliding window in its place, or none."""
 UNTAGGED = "0.1.dev"
 """What a checkout without tags calls itself: its number counts commits, 18,496 of them in mid-2026."""
 

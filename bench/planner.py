@@ -2,8 +2,8 @@
 
     python bench/planner.py [--cases F] [--models F] [--recipes F] [--json] [--rows] [--leave-out]
 
-Rows are in the format of bench/data/cases.jsonl (`bench/data/README.md`). Weights come from the model's config alone, or
-from the checkpoint's size where the models file has it: the measured weights of a row are compared with, never used.
+Rows are in the format of bench/data (see its README). Weights come from the model's config alone, or from the
+checkpoint's size where the models file has it: the measured weights of a row are compared with, never used.
 `--leave-out` scores every family with a calibration that was fitted without it, so that the table is not its own proof.
 """
 

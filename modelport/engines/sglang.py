@@ -174,7 +174,8 @@ class SGLang:
         argv += ["--enable-metrics"]
         if plan.context_tokens:
             argv += ["--context-length", str(plan.context_tokens)]
-        argv += ["--max-running-requests", str(running(plan))]
+        if spec.parallel:
+            argv += ["--max-running-requests", str(running(plan))]
         if spec.max_batched_tokens:
             argv += ["--chunked-prefill-size", str(spec.max_batched_tokens)]
         if spec.dtype and spec.dtype != "auto":

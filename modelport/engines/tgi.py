@@ -135,7 +135,8 @@ class Tgi:
         if plan.context_tokens:
             # Its input must leave room for one token of answer (launcher/src/main.rs).
             argv += ["--max-total-tokens", str(plan.context_tokens), "--max-input-tokens", str(plan.context_tokens - 1)]
-        argv += ["--max-concurrent-requests", str(plan.parallel)]
+        if spec.parallel:
+            argv += ["--max-concurrent-requests", str(plan.parallel)]
         if spec.max_batched_tokens:
             argv += ["--max-batch-prefill-tokens", str(spec.max_batched_tokens)]
         if spec.dtype and spec.dtype != "auto":

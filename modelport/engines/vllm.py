@@ -167,8 +167,9 @@ class Vllm:
             argv += ["--max-model-len", "auto"]
         else:
             notes.append(f"The context is the model's own: vllm {version} has no `--max-model-len auto`.")
-        # Of one copy: each of `data` copies schedules requests of its own (vllm/v1/engine/core.py).
-        argv += ["--max-num-seqs", str(math.ceil(plan.parallel / plan.split.data))]
+        if spec.parallel:
+            # Of one copy: each of `data` copies schedules requests of its own (vllm/v1/engine/core.py).
+            argv += ["--max-num-seqs", str(math.ceil(plan.parallel / plan.split.data))]
         if spec.max_batched_tokens:
             argv += ["--max-num-batched-tokens", str(spec.max_batched_tokens)]
         if spec.dtype and spec.dtype != "auto":

@@ -38,9 +38,11 @@ class Layout:
     """Of the memory left, what goes to tokens."""
 
 
-def element_bytes(kv_dtype: str) -> int:
-    """1 for FP8 and INT8, else 2 (FP4 is not planned: no released engine of ours has it by default)."""
-    return 1 if kv_dtype.lower().startswith(("fp8", "int8")) else 2
+def element_bytes(kv_dtype: str, dtype: str = "auto") -> int:
+    """Bytes of one key's or value's element: 1 for FP8 and INT8, else as computed in (16 bit but for float32)."""
+    if kv_dtype.lower().startswith(("fp8", "int8")):
+        return 1
+    return 4 if dtype == "float32" else 2
 
 
 def layer_bytes(cache: Cache, tensor: int, element: int) -> float:

@@ -53,7 +53,7 @@ def _vllm_v0(version: Version, context: int) -> Defaults:
 
 
 def _sglang(version: Version, gpu: Gpu, split: Split) -> Defaults:
-    """server_args.py of 0.1.17, 0.2.12, 0.4.3, 0.4.6 (a fraction by tensor parallelism) and 0.5.6 (by what it reserves)."""
+    """server_args.py of 0.1.17, 0.2.12, 0.4.3, 0.4.6 (a fraction by parallelism) and 0.5.6 (by what it reserves)."""
     memory = gpu.memory_bytes / MIB
     gpus = split.tensor * split.pipeline
     if version < (0, 5):

@@ -1,76 +1,33 @@
 """GPU memory: what an engine (vLLM, SGLang, TGI) takes of each GPU, part by part, and what it leaves for the cache.
 
-The form is physics (what the engines' own profiling runs allocate, see `_activations`), the constants are fitted to what
-engines printed (calibration.json, made by bench/calibrate.py), and every part is an interval.
+The form is physics (what the engines' own profiling runs allocate, see `_activations`), the constants are fitted to
+what engines printed (calibration.json, made by bench/calibrate.py), and every part is an interval.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import ceil, hypot
 
-from modelport.domain.facts import ModelFacts, Weights
+from modelport.domain.facts import ModelFacts
 from modelport.domain.gpu import Gpu
-from modelport.domain.plan import Part, Span, Split
+from modelport.domain.plan import Part, Span
 from modelport.planner import cache
+from modelport.planner.ask import Ask
 from modelport.planner.calibration import Overhead, overhead, parse_version
 from modelport.planner.defaults import Defaults, defaults
+from modelport.planner.weights import weights
 
 GIB = 1 << 30
-QUANTIZED_BYTES = {
-    "fp8": 1.0,
-    "int8wo": 1.0,
-    "int8dq": 1.0,
-    "int8": 1.0,
-    "experts_int8": 1.0,
-    "int4wo": 0.53,
-    "int4": 0.53,
-    "bitsandbytes": 0.53,
-}
-"""Bytes per weight after quantizing while loading: 8 bit with a scale per row; 4 bit with one per 64 to 128 weights."""
-QUANTIZABLE = frozenset({"attention", "key_value", "mlp", "shared_experts", "experts", "state"})
-"""What load-time quantization touches; embeddings, head, norms and towers stay as they are."""
-SPLIT_TOWERS = ("qwen", "internvl", "llava")
-"""Architectures whose vision tower tensor parallelism splits (measured: Qwen2-VL; a Gemma 3 keeps it whole)."""
 GPU_SLACK = 0.02
 """Drivers, ECC and desktops leave cards of one name that much more or less."""
 V0_OUTSIDE_SHARE = 0.1
-"""Of the GPU: CUDA's context, graphs and fragments (a start of vLLM 0.5.5 with 8 % left ran out of memory, row c045)."""
+"""Of the GPU: CUDA's context, graphs and fragments (a start with 8 % left ran out of memory, row c045)."""
 ENCODER_TOKENS = 6404
 """Of one image of Llama 3.2 Vision, four tiles: vLLM V0 profiled as many for every request (rows c048, c049)."""
 VISION_GIB = {"qwen": (0.0, 0.2, 7.0)}
 """What profiling the vision encoder takes beyond the language model: Qwen-VL takes images of any size, and up to 7 GiB
 are needed to explain row c073; others 0 to 1 (gemma-3: 0.3)."""
 OTHER_VISION_GIB = (0.0, 0.3, 1.0)
-MXFP4_MULTIPLES = {"nvidia": (128, 256), "amd": (256, 256)}
-"""vLLM pads embedding and expert size of MXFP4 experts to multiples of these (layers/quantization/mxfp4.py); measured
-in bench/data: gpt-oss-20b takes 13.72 GiB on NVIDIA and 14.31 on AMD of 12.8 stored."""
-TENSORS_SLACK, TOTAL_SLACK, COMPUTED_SLACK, QUANTIZED_SLACK = 0.003, 0.01, 0.015, 0.03
-"""Relative half-widths of weights whose every tensor is known, of which the total is, and which a config implies; and
-what is added where they are quantized: what stays in 16 bit, scales, and engines that repack. bench/planner.py."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """One way to run a model on GPUs. None is the engine's own default."""
-
-    engine: str
-    gpu: Gpu
-    split: Split
-    context: int
-    """Tokens one request may use (`max_model_len`)."""
-    version: str = ""
-    """Of the engine, e.g. `0.12.0`; empty is the newest that is known."""
-    memory_fraction: float | None = None
-    kv_dtype: str = "auto"
-    quantization: str = ""
-    """What weights are quantized to while loading (`fp8`, `int8wo`, …); empty keeps them."""
-    max_batched_tokens: int | None = None
-    max_requests: int | None = None
-    """The most the engine runs at once (`max_num_seqs`)."""
-    eager: bool = False
-    draft_bytes: int = 0
-    """Of a draft model, on every GPU."""
-    draft_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +56,9 @@ def estimate(facts: ModelFacts, ask: Ask, rows: Sequence[Overhead] | None = None
     table = overhead(ask.engine, version, ask.gpu, ask.split.tensor, rows)
     budget = int(ask.gpu.memory_bytes * fraction)
     parts = (
-        _weights(facts, ask),
+        weights(facts, ask),
         _activations(facts, ask, standard, table),
-        _vision(facts),
+        _vision(facts, ask),
         _part("cuda graphs", 0.0 if ask.eager else table.graphs_gib * GIB, table.graphs_spread),
         _other(table, ask.gpu),
     )
@@ -164,56 +121,11 @@ def _part(name: str, guess: float, spread: float) -> Part:
     return Part(name, int(guess * max(0.0, 1 - spread)), int(guess), int(guess * (1 + spread)))
 
 
-def _weights(facts: ModelFacts, ask: Ask) -> Part:
-    groups = facts.weights or (Weights("other", facts.parameters, facts.weight_bytes, facts.layers, "tensor"),)
-    # The heads for drafting are in the files, but loaded only where something drafts.
-    groups = tuple(group for group in groups if group.name != "draft" or ask.draft_tokens)
-    inside = sum(_held(facts, group, ask) for group in groups if group.layers)
-    outside = [_held(facts, group, ask) for group in groups if not group.layers]
-    # With pipeline stages the embeddings are on the first and the head on the last: no stage has both.
-    kept = max(outside, default=0.0) if ask.split.pipeline > 1 else sum(outside)
-    guess = inside + kept + ask.draft_bytes
-    slack = {"tensors": TENSORS_SLACK, "total": TOTAL_SLACK, "computed": COMPUTED_SLACK}[facts.precision]
-    return _part("weights", guess, slack + (QUANTIZED_SLACK if facts.quantized or ask.quantization else 0.0))
-
-
-def _held(facts: ModelFacts, group: Weights, ask: Ask) -> float:
-    """Bytes of a group that one GPU holds."""
-    split = ask.split
-    kv_heads = max((c.heads for c in facts.caches if c.kind not in ("mla", "state")), default=1)
-    shares = {
-        "tensor": split.tensor,
-        "key_value": min(split.tensor, max(1, kv_heads)),
-        "expert": max(split.tensor, split.expert),
-        "none": split.tensor if group.name == "vision" and facts.architecture.startswith(SPLIT_TOWERS) else 1,
-    }[group.sharding]
-    layers = ceil(group.layers / split.pipeline) / group.layers if group.layers else 1.0
-    return _loaded(facts, group, ask) / shares * layers
-
-
-def _loaded(facts: ModelFacts, group: Weights, ask: Ask) -> float:
-    """Bytes of a group, all GPUs together, in the form the engine computes with."""
-    quantized = QUANTIZED_BYTES.get(ask.quantization.partition("-")[0])
-    touched = {"experts"} if ask.quantization.startswith("experts_") else QUANTIZABLE
-    if quantized and group.name in touched and not facts.quantized:
-        return min(group.bytes, group.parameters * quantized)
-    if group.name == "experts" and facts.quantized and facts.quantized.method == "mxfp4" and ask.engine == "vllm":
-        sizes = (facts.embedding_size, facts.feed_forward_size // max(1, facts.experts_per_token))
-        padded = [
-            -(-size // unit) * unit / max(1, size)
-            for size, unit in zip(sizes, MXFP4_MULTIPLES[ask.gpu.vendor], strict=True)
-        ]
-        return group.bytes * padded[0] * padded[1]
-    if group.parameters and group.bytes >= 3.9 * group.parameters:
-        return group.bytes / 2  # kept in 32 bit, computed in 16: engines convert it while they load
-    return group.bytes
-
-
 def _activations(facts: ModelFacts, ask: Ask, standard: Defaults, table: Overhead) -> Part:
     """The peak of the engine's profiling run: the larger of one forward pass of a full batch and one sampling step.
 
-    Forward, 16 bit: three vectors of the embedding size, one more for each expert, and three of the feed-forward's share per token (measured:
-    110 KB a token for Llama-3.1-8B, vllm-project/vllm issue in bench/data, rows c005 and c006). Sampling: logits in
+    Forward, 16 bit: three vectors of the embedding size, one more for each expert, and three of the feed-forward's
+    share per token (measured: 110 KB a token for Llama-3.1-8B, rows c005 and c006 of bench/data). Sampling: logits in
     32 bit and what sorting them needs (`sampler_bytes` a logit, fitted per version), for every request at once.
     SGLang profiles nothing: its activations live in the share of memory that mem_fraction_static leaves.
     """
@@ -225,13 +137,13 @@ def _activations(facts: ModelFacts, ask: Ask, standard: Defaults, table: Overhea
         tokens = max(tokens, requests * ENCODER_TOKENS)
     wide = facts.feed_forward_size or 4 * facts.embedding_size
     vectors = 3 * facts.embedding_size + 3 * wide / ask.split.tensor + facts.experts_per_token * facts.embedding_size
-    forward = tokens * 2 * vectors * table.forward_scale
+    forward = tokens * (4 if ask.dtype == "float32" else 2) * vectors * table.forward_scale
     sampling = 0.0 if facts.task == "embed" else requests * facts.vocabulary * table.sampler_bytes
     return _part("activations", max(forward, sampling), table.activations_spread)
 
 
-def _vision(facts: ModelFacts) -> Part:
-    if "image" not in facts.inputs:
+def _vision(facts: ModelFacts, ask: Ask) -> Part:
+    if "image" not in facts.inputs or ask.engine == "sglang":
         return Part("vision", 0, 0, 0)
     sizes = next((s for kind, s in VISION_GIB.items() if facts.architecture.startswith(kind)), OTHER_VISION_GIB)
     return Part("vision", *(int(gib * GIB) for gib in sizes))
@@ -247,7 +159,7 @@ def layout(facts: ModelFacts, ask: Ask) -> cache.Layout:
     """How the engine lays its cache out."""
     version = parse_version(ask.engine, ask.version)
     standard = defaults(ask.engine, version, ask.gpu, ask.split, ask.context)
-    element = cache.element_bytes(ask.kv_dtype)
+    element = cache.element_bytes(ask.kv_dtype, ask.dtype)
     split = ask.split
     if ask.draft_tokens and any(group.name == "draft" for group in facts.weights):
         facts = replace(facts, caches=with_draft(facts.caches))  # MTP attends too, in a layer of its own

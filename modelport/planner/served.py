@@ -8,7 +8,8 @@ from modelport.domain.gpu import Gpu
 from modelport.domain.plan import Part, Plan, Span, Split, Verdict
 from modelport.domain.spec import Spec
 from modelport.domain.units import show_bytes
-from modelport.planner.gpu_memory import Ask, Estimate, cache_need, estimate
+from modelport.planner.ask import Ask
+from modelport.planner.gpu_memory import Estimate, cache_need, estimate
 from modelport.planner.local_advice import most
 from modelport.planner.room import Room
 from modelport.planner.split import leftover, splits
@@ -129,6 +130,7 @@ class Question:
             version=self.version,
             memory_fraction=self.room.fraction,
             kv_dtype=spec.kv_cache_dtype or "auto",
+            dtype=spec.dtype or "auto",
             quantization=quantization(self.facts, spec),
             max_batched_tokens=spec.max_batched_tokens,
             max_requests=spec.parallel,

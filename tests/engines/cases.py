@@ -51,12 +51,12 @@ def stored(method: str, bits: float = 4) -> Quantization:
 MOE = facts("org/moe-235b", architecture="qwen3_moe", experts=128, experts_per_token=8, kv_heads=4)
 
 CASES: dict[str, tuple[ModelFacts, Plan, Spec]] = {
-    "dense-1-gpu": (facts(), plan(), spec()),
+    "dense-1-gpu": (facts(), plan(), spec(parallel=32)),
     "dense-tp4": (facts("org/dense-70b"), plan(Split(tensor=4)), spec()),
     "dense-pp2-tp8": (facts("org/dense-405b"), plan(Split(tensor=8, pipeline=2)), spec(accelerators="H100:16")),
-    "dense-dp4": (facts(), plan(Split(data=4), parallel=100), spec()),
+    "dense-dp4": (facts(), plan(Split(data=4), parallel=100), spec(parallel=100)),
     "moe-ep8": (MOE, plan(Split(tensor=8, expert=8)), spec()),
-    "moe-dp8-ep8": (MOE, plan(Split(data=8, expert=8), parallel=256), spec()),
+    "moe-dp8-ep8": (MOE, plan(Split(data=8, expert=8), parallel=256), spec(parallel=256)),
     "fp8-on-load": (facts(), plan(), spec(quantization="fp8")),
     "awq-as-stored": (facts("org/dense-8b-awq", quantized=stored("awq")), plan(gpu=L4), spec(quantization="awq")),
     "eagle3": (facts(), plan(), spec(speculative=speculative("eagle3", "org/draft@main"))),

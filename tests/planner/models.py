@@ -5,7 +5,8 @@ from math import ceil
 
 from modelport.domain.facts import Cache, ModelFacts, Quantization, Weights
 from modelport.domain.plan import Part, Span
-from modelport.planner.gpu_memory import Ask, Estimate
+from modelport.planner.ask import Ask
+from modelport.planner.gpu_memory import Estimate
 
 GIB = 1 << 30
 OTHER = (GIB // 2, GIB, 2 * GIB)
