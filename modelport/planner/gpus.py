@@ -1,10 +1,10 @@
 """GPUs: the table of known kinds, and how a name that anybody writes finds its row.
 
-Memory is what a process may use (torch's total_memory), in GiB, which nvidia-smi overstates by 0.2 to 7 GiB. Most are
-quoted from start-up logs and out-of-memory messages of vLLM and PyTorch ("GPU 0 has a total capacity of 94.50 GiB"),
-the lower one where prints differ with the driver; H100, A100-80GB, A10, L40S, RTX3090, V100-32GB, H100-NVL and
-RTXPRO6000 also from bench/data/cases.jsonl. Not seen in print, and so estimated from the nearest relative: those in
-`ESTIMATED`. Bandwidth, capability and links are the data sheets'.
+Memory is what a process may use (torch's total_memory), in GiB, which nvidia-smi overstates by 0.2 to 7 GiB; the lower
+where prints differ with the driver. H100, A100-80GB, A10, L40S, RTX3090, V100-32GB, H100-NVL and RTXPRO6000 are printed
+in bench/data/cases.jsonl, and what is not in `ESTIMATED` in start-up logs and out-of-memory messages of vLLM and
+PyTorch ("GPU 0 has a total capacity of 94.50 GiB"); the rest is the maker's size less what its relatives lose.
+Bandwidth, capability and links are the data sheets'.
 
 FP8 means fp8e4nv in the engines' kernels: Hopper and newer, and AMD's gfx94x, gfx950 and gfx12; Ada (L4, L40S, RTX 40)
 has FP8 units, but the endpoint contract counts them out. FP4 is NVFP4 from compute capability 10, MXFP4 on gfx950.
@@ -51,12 +51,28 @@ GPUS: dict[str, Gpu] = {
         _nvidia("A100", 39.39, 8.0, 1555, _NVLINK[2]),
         _nvidia("A100-80GB", 79.14, 8.0, 2039, _NVLINK[2]),
         _nvidia("A800-80GB", 79.14, 8.0, 2039, _NVLINK[3]),
+        _nvidia("RTX2080Ti", 10.75, 7.5, 616, "PCIe 3"),
+        _nvidia("TITAN-RTX", 23.62, 7.5, 672, "PCIe 3"),
+        _nvidia("RTX8000", 47.46, 7.5, 672, "PCIe 3"),
+        _nvidia("A2", 14.62, 8.6, 200, "PCIe 4"),
+        _nvidia("A4000", 15.73, 8.6, 448, "PCIe 4"),
+        _nvidia("A4500", 19.55, 8.6, 640, "PCIe 4"),
+        _nvidia("RTX3060", 11.76, 8.6, 360, "PCIe 4"),
+        _nvidia("RTX3070", 7.78, 8.6, 448, "PCIe 4"),
+        _nvidia("RTX3080", 9.77, 8.6, 760, "PCIe 4"),
+        _nvidia("RTX3080Ti", 11.76, 8.6, 912, "PCIe 4"),
+        _nvidia("RTX3090Ti", 23.56, 8.6, 1008, "PCIe 4"),
         _nvidia("RTX3090", 23.58, 8.6, 936, "PCIe 4"),
         _nvidia("RTX4080", 15.57, 8.9, 717, "PCIe 4"),
+        _nvidia("RTX4060Ti-16GB", 15.60, 8.9, 288, "PCIe 4"),
+        _nvidia("RTX4070Ti-Super", 15.70, 8.9, 672, "PCIe 4"),
+        _nvidia("RTX4080-Super", 15.70, 8.9, 736, "PCIe 4"),
+        _nvidia("RTX4000-Ada", 19.56, 8.9, 360, "PCIe 4"),
         _nvidia("RTX4090", 23.52, 8.9, 1008, "PCIe 4"),
         _nvidia("RTX5000-Ada", 31.48, 8.9, 576, "PCIe 4"),
         _nvidia("RTX6000-Ada", 47.38, 8.9, 960, "PCIe 4"),
         _nvidia("L4", 22.03, 8.9, 300, "PCIe 4"),
+        _nvidia("L20", 44.53, 8.9, 864, "PCIe 4"),
         _nvidia("L40", 44.39, 8.9, 864, "PCIe 4"),
         _nvidia("L40S", 44.39, 8.9, 864, "PCIe 4"),
         _nvidia("H20", 95.00, 9.0, 4000, _NVLINK[4]),
@@ -71,9 +87,14 @@ GPUS: dict[str, Gpu] = {
         _nvidia("B200", 178.36, 10.0, 8000, _NVLINK[5]),
         _nvidia("GB200", 184.31, 10.0, 8000, _NVLINK[5]),
         _nvidia("B300", 267.69, 10.3, 8000, _NVLINK[5]),
+        _nvidia("RTX5070Ti", 15.47, 12.0, 896, "PCIe 5"),
+        _nvidia("RTX5080", 15.47, 12.0, 960, "PCIe 5"),
         _nvidia("RTX5090", 31.36, 12.0, 1792, "PCIe 5"),
         _nvidia("RTXPRO6000", 94.97, 12.0, 1597, "PCIe 5"),
         _nvidia("GB10", 119.70, 12.1, 273, "none", unified=True),
+        _amd("MI100", 31.98, 908, 1229, "Infinity Fabric"),
+        _amd("MI210", 63.98, 910, 1638, "Infinity Fabric"),
+        _amd("MI250X", 63.98, 910, 1638, "Infinity Fabric"),
         _amd("MI300X", 191.98, 942, 5300, "Infinity Fabric 896 GB/s"),
         _amd("MI308X", 191.98, 942, 5300, "Infinity Fabric 896 GB/s"),
         _amd("MI325X", 255.98, 942, 6000, "Infinity Fabric 896 GB/s"),
@@ -85,14 +106,62 @@ GPUS: dict[str, Gpu] = {
     )
 }
 ESTIMATED = frozenset(
-    {"A800-80GB", "H800", "RTX5000-Ada", "L40", "H100-PCIE", "H20-141GB", "MI308X", "MI325X", "MI355X"}
+    {
+        "A10G",
+        "A2",
+        "A30",
+        "A40",
+        "A4000",
+        "A4500",
+        "A5000",
+        "A6000",
+        "A800-80GB",
+        "H100-MEGA-80GB",
+        "H100-PCIE",
+        "H20",
+        "H20-141GB",
+        "H200",
+        "H800",
+        "L20",
+        "L4",
+        "L40",
+        "MI100",
+        "MI210",
+        "MI250X",
+        "MI300X",
+        "MI308X",
+        "MI325X",
+        "MI355X",
+        "RTX2080Ti",
+        "RTX3060",
+        "RTX3070",
+        "RTX3080",
+        "RTX3080Ti",
+        "RTX3090Ti",
+        "RTX4000-Ada",
+        "RTX4060Ti-16GB",
+        "RTX4070Ti-Super",
+        "RTX4080",
+        "RTX4080-Super",
+        "RTX5000-Ada",
+        "RTX5070Ti",
+        "RTX5080",
+        "RTX6000-Ada",
+        "RTX8000",
+        "RX7900XT",
+        "RX7900XTX",
+        "RX9070XT",
+        "T4",
+        "TITAN-RTX",
+        "V100",
+    }
 )
 
 _ALIASES = {
-    "rtxa5000": "A5000", "rtxa6000": "A6000", "rtx6000ada": "RTX6000-Ada", "6000ada": "RTX6000-Ada",
+    "rtxa4000": "A4000", "rtxa4500": "A4500", "rtxa5000": "A5000", "rtxa6000": "A6000", "rtx6000ada": "RTX6000-Ada", "6000ada": "RTX6000-Ada",
     "rtxpro6000maxq": "RTXPRO6000", "gh200480gb": "GH200", "h203e": "H20-141GB", "h100mega": "H100-MEGA-80GB",
     "aipror9700": "R9700", "dgxspark": "GB10", "7900xt": "RX7900XT", "7900xtx": "RX7900XTX",
-    "3090": "RTX3090", "4080": "RTX4080", "4090": "RTX4090", "5090": "RTX5090", "a800": "A800-80GB",
+    "h200nvl": "H200", "3060": "RTX3060", "3080": "RTX3080", "3090": "RTX3090", "4080": "RTX4080", "4090": "RTX4090", "5090": "RTX5090", "a800": "A800-80GB",
 }  # fmt: skip
 """Normalised spellings that are neither a row's nor a row's with its memory behind."""
 _VENDOR = {"nvidia", "geforce", "tesla", "amd", "instinct", "radeon", "quadro", "gpu", "graphics", "generation"}

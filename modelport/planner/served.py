@@ -246,6 +246,7 @@ def _told(found: Estimate) -> tuple[Part, ...]:
             part.bytes + int((part.high_bytes - part.bytes) * up),
         )
         for part in found.parts
+        if part.high_bytes
     )
 
 
