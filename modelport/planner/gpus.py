@@ -158,10 +158,11 @@ ESTIMATED = frozenset(
 )
 
 _ALIASES = {
-    "rtxa4000": "A4000", "rtxa4500": "A4500", "rtxa5000": "A5000", "rtxa6000": "A6000", "rtx6000ada": "RTX6000-Ada", "6000ada": "RTX6000-Ada",
-    "rtxpro6000maxq": "RTXPRO6000", "gh200480gb": "GH200", "h203e": "H20-141GB", "h100mega": "H100-MEGA-80GB",
-    "aipror9700": "R9700", "dgxspark": "GB10", "7900xt": "RX7900XT", "7900xtx": "RX7900XTX",
-    "h200nvl": "H200", "3060": "RTX3060", "3080": "RTX3080", "3090": "RTX3090", "4080": "RTX4080", "4090": "RTX4090", "5090": "RTX5090", "a800": "A800-80GB",
+    "rtxa4000": "A4000", "rtxa4500": "A4500", "rtxa5000": "A5000", "rtxa6000": "A6000", "rtx6000ada": "RTX6000-Ada",
+    "6000ada": "RTX6000-Ada", "rtxpro6000maxq": "RTXPRO6000", "gh200480gb": "GH200", "h203e": "H20-141GB",
+    "h100mega": "H100-MEGA-80GB", "aipror9700": "R9700", "dgxspark": "GB10", "7900xt": "RX7900XT",
+    "7900xtx": "RX7900XTX", "h200nvl": "H200", "3060": "RTX3060", "3080": "RTX3080", "3090": "RTX3090",
+    "4080": "RTX4080", "4090": "RTX4090", "5090": "RTX5090", "a800": "A800-80GB",
 }  # fmt: skip
 """Normalised spellings that are neither a row's nor a row's with its memory behind."""
 _VENDOR = {"nvidia", "geforce", "tesla", "amd", "instinct", "radeon", "quadro", "gpu", "graphics", "generation"}
