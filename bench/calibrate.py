@@ -171,7 +171,7 @@ def _with_intervals(rows: list[tuple[Overhead, list[float]]]) -> list[Overhead]:
         scale = SPREAD[row.tensor_from]
         pool = pools[row.engine, row.since]
         if len(pool) < OWN_ROWS:
-            pool = every
+            pool = every or [PRIOR_OTHER_GIB[row.tensor_from]]
         half = quantile(pool, COVERED) * scale
         if len(residuals) >= OWN_ROWS:
             half = quantile([abs(value) for value in residuals], COVERED)

@@ -60,20 +60,59 @@ class Case:
     @property
     def verdict(self) -> str:
         """`fits`, `kv_too_small`, `oom`, or empty where the log does not say."""
-        if self.row["outcome"] in ("kv_too_small", "fail_at_given_len", "fit_below_max_len"):
+        outcome = str(self.row["outcome"] or "")
+        if outcome in ("kv_too_small", "fail_at_given_len", "fit_below_max_len"):
             return "kv_too_small"
-        if self.row["outcome"].startswith("oom"):
+        if outcome.startswith("oom"):
             return "oom"
-        return "fits" if self.row["outcome"].startswith("fit") else ""
+        return "fits" if outcome.startswith("fit") else ""
+
+
+KEYS = (
+    "id", "engine", "engine_version", "model_id", "model_key", "quantization", "kv_cache_dtype", "gpu_model",
+    "gpu_total_gib", "n_gpus", "tp", "pp", "dp", "ep", "gpu_memory_utilization", "gmu_evidence", "mem_fraction_static",
+    "max_model_len", "max_num_seqs", "max_num_batched_tokens", "enforce_eager", "speculative", "weights_gib_per_gpu",
+    "kv_available_gib_per_gpu", "kv_tokens", "num_gpu_blocks", "block_size", "outcome", "notes", "precision",
+    "source_path", "result", "statement",
+)  # fmt: skip
+"""What is read of a row; what a row lacks is None. `use` is `score` and `family` the model where they are not said."""
 
 
 def read(path: Path) -> list[dict[str, Any]]:
     """The rows of a file of JSON lines."""
-    return [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+    rows = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+    return [{**dict.fromkeys(KEYS), "use": "score", "family": row.get("model_id") or "", **row} for row in rows]
 
 
 def case_of(row: dict[str, Any], models: dict[str, dict[str, Any]]) -> Case | str:
     """The case of a row, or the sentence why the planner cannot be asked."""
+    try:
+        return _case_of(row, models)
+    except (TypeError, ValueError, AttributeError, KeyError) as error:
+        return f"the row cannot be read: {error}"
+
+
+NUMBERS = frozenset(key for key in KEYS if key.endswith(("_gib", "_gpu", "_tokens", "_len", "_seqs", "_blocks"))) | {
+    "n_gpus", "tp", "pp", "dp", "ep", "gpu_memory_utilization", "mem_fraction_static", "block_size",
+}  # fmt: skip
+
+
+def _wrong(row: dict[str, Any]) -> str:
+    """The first value that is not what its key holds; empty where all are."""
+    for key in KEYS:
+        value = row[key]
+        number = isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
+        kind = number if key in NUMBERS else isinstance(value, bool if key == "enforce_eager" else str)
+        if value is not None and not kind:
+            return f"its {key} is {value!r}"
+    return ""
+
+
+def _case_of(row: dict[str, Any], models: dict[str, dict[str, Any]]) -> Case | str:
+    if wrong := _wrong(row):
+        return f"the row cannot be read: {wrong}"
+    if row["engine"] not in USUAL:
+        return f"the engine {row['engine']!r} is not one that was measured"
     model = models.get(row["model_key"] or row["model_id"] or "")
     if model is None:
         return "the model is not named, or not in the models file"

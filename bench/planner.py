@@ -158,9 +158,9 @@ def report(cases: Sequence[Case], scores: Sequence[Score], refused: dict[str, li
 def left_out(cases: Sequence[Case]) -> list[Score]:
     """Every family scored with the calibration fitted to all others."""
     scores: list[Score] = []
-    for family in sorted({case.row["family"] for case in cases}):
-        table = fit([case for case in cases if case.row["family"] != family])
-        scores += [score(case, table) for case in cases if case.row["family"] == family]
+    for family in sorted({str(case.row["family"]) for case in cases}):
+        table = fit([case for case in cases if str(case.row["family"]) != family])
+        scores += [score(case, table) for case in cases if str(case.row["family"]) == family]
     return scores
 
 
@@ -177,11 +177,11 @@ def main() -> None:
     refused: dict[str, list[str]] = {}
     for row in read(options.cases):
         if row.get("use", "score") != "score":
-            refused.setdefault(f"marked {row['use']}", []).append(row["id"])
+            refused.setdefault(f"marked {row['use']}", []).append(str(row["id"]))
         elif isinstance(case := case_of(row, models), Case):
             cases.append(case)
         else:
-            refused.setdefault(case, []).append(row["id"])
+            refused.setdefault(case, []).append(str(row["id"]))
     scores = left_out(cases) if options.leave_out else [score(case) for case in cases]
     found = report(cases, scores, refused)
     if options.json:
@@ -224,7 +224,8 @@ def _show(found: dict[str, Any]) -> None:
         print(f"  not planned: {reason} ({', '.join(ids)})")
     for name in ("free_kv_tokens", "free_kv_share_of_gpu", "weights"):
         print(f"{name:24} {found[name]}")
-    print(f"coverage {found['coverage']:.1%}, median width {found['interval_width_median']:.1%} of the guess")
+    width = found["interval_width_median"]
+    print(f"coverage {found['coverage']:.1%}, median width {'-' if width is None else f'{width:.1%}'} of the guess")
     print(f"verdicts of {found['verdict_rows']} rows: {found['verdicts']}")
     print(f"false fits {found['false_fits']}, false does-not-fits {found['false_does_not_fit']}")
     print(f"too close to say {found['too_close']:.1%}")

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from modelport.domain.facts import Cache
 from modelport.domain.gpu import Gpu
 from modelport.domain.plan import Split
 
@@ -29,4 +30,6 @@ class Ask:
     eager: bool = False
     draft_bytes: int = 0
     """Of a draft model, on every GPU."""
+    draft_caches: tuple[Cache, ...] = ()
+    """What the draft model keeps of the tokens before, beside the model's own."""
     draft_tokens: int = 0

@@ -19,6 +19,8 @@ GROUP_PADDING = 1.25
 """vLLM pads the smaller kind of layers when the larger has less than this times as many (1.5 since 0.19)."""
 SGLANG_WINDOW_SHARE = 0.8
 """SGLang's swa_full_tokens_ratio: tokens kept by sliding layers per token kept by full ones."""
+SGLANG_WINDOWS_IN_FULL = ("gemma2", "gemma3")
+"""Architectures for which SGLang keeps windows like full layers (server_args.py disables hybrid memory for them)."""
 SGLANG_STATE_SHARE = 0.9 / 1.9
 """SGLang's mamba_full_memory_ratio 0.9: the states' part of what is left."""
 WINDOWS = ("sliding", "chunked")
@@ -77,8 +79,9 @@ def plain(facts: ModelFacts, tensor: int, pipeline: int, element: int, context: 
 def sglang(facts: ModelFacts, tensor: int, pipeline: int, element: int, context: int) -> Layout:
     """Full layers and sliding layers have pools of a stated ratio; states another."""
     stage = staged(facts.caches, pipeline)
+    share = 1.0 if facts.architecture.startswith(SGLANG_WINDOWS_IN_FULL) else SGLANG_WINDOW_SHARE
     token = sum(
-        cache.layers * layer_bytes(cache, tensor, element) * (SGLANG_WINDOW_SHARE if cache.kind in WINDOWS else 1.0)
+        cache.layers * layer_bytes(cache, tensor, element) * (share if cache.kind in WINDOWS else 1.0)
         for cache in stage
     )
     states = sum(cache.layers * cache.state_bytes / tensor for cache in stage)

@@ -55,12 +55,13 @@ def _vllm_v0(version: Version, context: int) -> Defaults:
 def _sglang(version: Version, gpu: Gpu, split: Split) -> Defaults:
     """server_args.py of 0.1.17, 0.2.12, 0.4.3, 0.4.6 (a fraction by parallelism) and 0.5.6 (by what it reserves)."""
     memory = gpu.memory_bytes / MIB
-    gpus = split.tensor * split.pipeline
+    tensor = split.tensor * (split.data if split.expert > 1 else 1)  # with dp-attention tp_size counts all copies
+    gpus = tensor * split.pipeline
     if version < (0, 5):
         return Defaults(_sglang_fraction(version, memory, gpus), 8192 if memory >= 25_000 else 2048, 1024)
-    chunk, graphs = _sglang_sizes(memory, split.tensor)
+    chunk, graphs = _sglang_sizes(memory, tensor)
     reserved = 512 + max(chunk, 2048) * 1.5 + graphs * 2 + gpus / 8 * 1024
-    if split.data > 1:
+    if split.data > 1 and split.expert > 1:
         reserved += graphs * split.data * (4.5 if graphs > 300 else 3.0)
     if memory > 60 * 1024:
         reserved = max(reserved, 10 * 1024)

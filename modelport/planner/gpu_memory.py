@@ -6,22 +6,25 @@ what engines printed (calibration.json, made by bench/calibrate.py), and every p
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import ceil, hypot
+from math import ceil, hypot, inf
 
 from modelport.domain.facts import ModelFacts
 from modelport.domain.gpu import Gpu
 from modelport.domain.plan import Part, Span
+from modelport.domain.units import show_bytes
 from modelport.planner import cache
 from modelport.planner.ask import Ask
 from modelport.planner.calibration import Overhead, overhead, parse_version
 from modelport.planner.defaults import Defaults, defaults
-from modelport.planner.weights import weights
+from modelport.planner.weights import weights, while_loading
 
 GIB = 1 << 30
 GPU_SLACK = 0.02
 """Drivers, ECC and desktops leave cards of one name that much more or less."""
 V0_OUTSIDE_SHARE = 0.1
 """Of the GPU: CUDA's context, graphs and fragments (a start with 8 % left ran out of memory, row c045)."""
+SGLANG_OUTSIDE_SHARE = 0.35
+"""Of what SGLang's own rule leaves for activations and graphs; starts with half of it went well (bench/data)."""
 ENCODER_TOKENS = 6404
 """Of one image of Llama 3.2 Vision, four tiles: vLLM V0 profiled as many for every request (rows c048, c049)."""
 VISION_GIB = {"qwen": (0.0, 0.2, 7.0)}
@@ -68,7 +71,7 @@ def estimate(facts: ModelFacts, ask: Ask, rows: Sequence[Overhead] | None = None
     slack = GPU_SLACK * ask.gpu.memory_bytes
     below = hypot(table.other_high_gib * GIB - parts[-1].bytes + slack, *(p.high_bytes - p.bytes for p in parts[:-1]))
     above = hypot(parts[-1].bytes - table.other_low_gib * GIB + slack, *(p.bytes - p.low_bytes for p in parts[:-1]))
-    left = Span(guess - below, guess, guess + above)
+    left = _at_most(Span(guess - below, guess, guess + above), _room_after_loading(facts, ask, version))
     tokens = [max(0.0, value) * laid.share / max(1.0, laid.token_bytes) for value in (left.low, left.guess, left.high)]
     return Estimate(
         budget_bytes=budget,
@@ -90,6 +93,17 @@ def cache_need(facts: ModelFacts, ask: Ask, parallel: int) -> int:
     return ceil((laid.request_bytes * ceil(parallel / _copies(ask)) + laid.reserve_bytes) / laid.share)
 
 
+def _room_after_loading(facts: ModelFacts, ask: Ask, version: tuple[int, ...]) -> float:
+    """What a GPU has left while weights lie there that are quantized only afterwards; no bound where they are not."""
+    peak = while_loading(facts, ask, version)
+    return ask.gpu.memory_bytes * (1 - GPU_SLACK) - peak if peak else inf
+
+
+def _at_most(span: Span, most: float) -> Span:
+    """Where loading itself does not fit, what is lacking for it; else the span as it is."""
+    return span if most >= 0 else Span(*(min(value, most) for value in (span.low, span.guess, span.high)))
+
+
 def _other(table: Overhead, gpu: Gpu) -> Part:
     """The rest. As fitted its lower end may be below 0, where activations are fitted too large; no part is shown so."""
     slack = GPU_SLACK * gpu.memory_bytes
@@ -103,14 +117,20 @@ def _unmeasured(ask: Ask) -> str:
 
 
 def _doubt(facts: ModelFacts, ask: Ask, standard: Defaults, fraction: float) -> str:
-    """vLLM V0 allocated the states of all requests after profiling, in the memory that the budget leaves."""
+    """What lies outside of the budget: SGLang's activations and graphs; the states of all requests of vLLM V0."""
+    total = ask.gpu.memory_bytes
+    outside = total * (1 - fraction)
+    if ask.engine == "sglang" and outside < SGLANG_OUTSIDE_SHARE * total * (1 - standard.memory_fraction):
+        return (
+            f"SGLang computes in what memory_fraction leaves, which is {show_bytes(outside)} here; it would leave "
+            f"{show_bytes(total * (1 - standard.memory_fraction))} itself."
+        )
     states = sum(kept.layers * kept.state_bytes for kept in facts.caches) / ask.split.tensor
-    if not (standard.v0 and states):
-        return ""
-    outside = ask.gpu.memory_bytes * (1 - fraction) - states * (ask.max_requests or standard.requests)
-    if outside > V0_OUTSIDE_SHARE * ask.gpu.memory_bytes:
-        return ""
-    return "This version keeps the states of its requests outside of its budget, where little is left."
+    if standard.v0 and states:
+        outside -= states * (ask.max_requests or standard.requests)
+        if outside < V0_OUTSIDE_SHARE * total:
+            return "This version keeps the states of its requests outside of its budget, where little is left."
+    return ""
 
 
 def _copies(ask: Ask) -> int:
@@ -136,7 +156,10 @@ def _activations(facts: ModelFacts, ask: Ask, standard: Defaults, table: Overhea
     if standard.v0 and any(kept.kind == "cross" for kept in facts.caches):
         tokens = max(tokens, requests * ENCODER_TOKENS)
     wide = facts.feed_forward_size or 4 * facts.embedding_size
-    vectors = 3 * facts.embedding_size + 3 * wide / ask.split.tensor + facts.experts_per_token * facts.embedding_size
+    # Copies that share out experts gather each other's tokens first (vLLM's default all-to-all is an all-gather).
+    gathered = ask.split.data if ask.split.expert > 1 else 1
+    vectors = 3 * facts.embedding_size + 3 * wide / ask.split.tensor
+    vectors += facts.experts_per_token * facts.embedding_size * gathered
     forward = tokens * (4 if ask.dtype == "float32" else 2) * vectors * table.forward_scale
     sampling = 0.0 if facts.task == "embed" else requests * facts.vocabulary * table.sampler_bytes
     return _part("activations", max(forward, sampling), table.activations_spread)
@@ -163,6 +186,7 @@ def layout(facts: ModelFacts, ask: Ask) -> cache.Layout:
     split = ask.split
     if ask.draft_tokens and any(group.name == "draft" for group in facts.weights):
         facts = replace(facts, caches=with_draft(facts.caches))  # MTP attends too, in a layer of its own
+    facts = replace(facts, caches=(*facts.caches, *ask.draft_caches))
     if ask.engine == "sglang":
         return cache.sglang(facts, split.tensor, split.pipeline, element, ask.context)
     if ask.engine == "vllm" and not standard.v0:
