@@ -18,7 +18,13 @@ def resolve(source: str) -> ModelFacts:
     cloud.py). Raises ModelportError when there is no such model or it cannot be read.
     """
     try:
-        if source not in ALIASES and not os.path.exists(os.path.expanduser(source)):
+        return cleaned(_found(source))
+    except OSError as error:
+        raise ModelportError(f"{source!r} cannot be read: {error.strerror or error}.", param="model") from None
+
+
+def _found(source: str) -> ModelFacts:
+    if source not in ALIASES and not os.path.exists(os.path.expanduser(source)):
             from modelport.catalog.remote import remote_facts  # HTTP, for those who need it
 
             if facts := remote_facts(source):

@@ -9,15 +9,19 @@ import contextlib
 import hashlib
 import os
 import tempfile
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 import msgspec
 
+from modelport.catalog.readable import local_file
 from modelport.catalog.repository import Based, Unreachable
 from modelport.domain import facts as values
 from modelport.domain.facts import ModelFacts
+from modelport.errors import ModelportError
 
 MOST_FILE_BYTES = 1 << 20
 
@@ -33,7 +37,8 @@ class _Entry(msgspec.Struct):
 
 def facts_directory() -> Path:
     """Where facts are kept; it need not exist."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "modelport" / "facts"
+    said = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (said if said.is_absolute() else Path.home() / ".cache") / "modelport" / "facts"  # relative: not valid
 
 
 def remembered(
@@ -42,7 +47,7 @@ def remembered(
     """What `name` stands for: as kept, where `check` gives a revision that was read before, else as `read` gives it.
 
     `pinned` says that the name itself holds the revision, so that nobody needs to be asked twice. Where nobody answers
-    (Unreachable) it is what was read last; that there is nothing is raised.
+    (Unreachable) it is what was read last, with a note of when that was; that there is nothing is raised.
     """
     known = _load("name", *name)
     try:
@@ -51,11 +56,13 @@ def remembered(
             if kept := _found("facts", *name, revision):
                 if revision != known.revision:
                     _save(_Entry(["name", *name], revision))
+                elif not pinned:
+                    _seen(("name", *name))
                 return kept
         found = read()
     except Unreachable:
         if known and (kept := _found("facts", *name, known.revision)):
-            return kept
+            return replace(kept, note=noted(kept.note, _as_last_seen("name", *name)))
         raise
     plain = isinstance(found, ModelFacts)
     _save(
@@ -70,6 +77,22 @@ def remembered(
     return found
 
 
+def noted(*sentences: str) -> str:
+    """Sentences in one line, those that are empty or said already left out."""
+    return " ".join(dict.fromkeys(sentence for sentence in sentences if sentence))
+
+
+def _seen(key: tuple[str, ...]) -> None:
+    """Mark that the revision was confirmed now."""
+    with contextlib.suppress(OSError, RuntimeError):
+        os.utime(_file(key))
+
+
+def _as_last_seen(*key: str) -> str:
+    day = time.strftime("%Y-%m-%d", time.localtime(_file(key).stat().st_mtime))
+    return f"What is known of the model is as last seen on {day}: nobody answers now."
+
+
 def _found(*key: str) -> ModelFacts | Based | None:
     entry = _load(*key)
     return (entry.facts or entry.based) if entry else None
@@ -77,16 +100,17 @@ def _found(*key: str) -> ModelFacts | Based | None:
 
 def _load(*key: str) -> _Entry | None:
     try:
-        with _file(key).open("rb") as file:
-            entry = msgspec.json.decode(file.read(MOST_FILE_BYTES), type=_Entry)
-    except (OSError, RuntimeError, msgspec.DecodeError, UnicodeDecodeError):  # RuntimeError: nobody has no home
+        with local_file(_file(key)) as file:
+            entry = msgspec.json.decode(file.read_at(0, MOST_FILE_BYTES), type=_Entry)
+    # RuntimeError: nobody has no home. ModelportError: a pipe or a socket stands there.
+    except (OSError, RuntimeError, ModelportError, msgspec.DecodeError, UnicodeDecodeError):
         return None
     return entry if entry.key == list(key) else None
 
 
 def _save(entry: _Entry) -> None:
     """Whole or not at all: written aside, then renamed."""
-    with contextlib.suppress(OSError, RuntimeError):
+    with contextlib.suppress(OSError, RuntimeError, UnicodeEncodeError):  # a name with half a character in it
         target = _file(entry.key)
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         aside = ""

@@ -107,7 +107,18 @@ def place_of(source: str) -> str:
 
 
 def _endpoint(cloud: Cloud) -> str:
-    return next((os.environ[name] for name in cloud.endpoints if os.environ.get(name)), "")
+    """The address that is set, or empty. Raises ModelportError for what is none, which obstore would not survive."""
+    name = next((name for name in cloud.endpoints if os.environ.get(name)), "")
+    if not name:
+        return ""
+    try:
+        parts = urlsplit(os.environ[name])
+        usable = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
+    except ValueError:  # a port that is no number, a bracket too few
+        usable = False
+    if not usable:
+        raise ModelportError(f"{name} is not a URL like https://storage.example.", param="model")
+    return os.environ[name]
 
 
 def _store(scheme: str, bucket: str, prefix: str) -> Any:
@@ -157,6 +168,14 @@ class _Calls:
             raise Unreachable(
                 f"{self.source!r} cannot be reached: check the network, {self.cloud.credentials}, "
                 f"and {self.cloud.endpoints[0]} where it is set."
+            ) from None
+        except BaseException as error:
+            if type(error).__name__ != "PanicException":  # pyo3's, of which Python has no name to catch it by
+                raise
+            raise ModelportError(
+                f"{self.source!r} could not be looked up: obstore failed. Check {self.cloud.credentials}, and "
+                f"{self.cloud.endpoints[0]} where it is set.",
+                param="model",
             ) from None
 
 

@@ -58,7 +58,10 @@ def experts_of(fields: Fields) -> tuple[int, int]:
     experts = fields.number(*EXPERTS) or number_in(fields, "ffn_config", "moe_num_experts")
     if experts < 2:
         return 0, 0
-    return experts, fields.number(*TOP_K) or number_in(fields, "ffn_config", "moe_top_k") or 1
+    chosen = fields.number(*TOP_K) or number_in(fields, "ffn_config", "moe_top_k") or 1
+    if chosen > experts:
+        raise fields.broken(TOP_K[0], f"{chosen:,} of {experts:,} experts")
+    return experts, chosen
 
 
 def expert_size_of(fields: Fields) -> int:

@@ -4,6 +4,7 @@ The same weights are never counted twice: safetensors win over `.bin`, and what 
 form (`consolidated*`, `original/`, `metal/`) is passed over.
 """
 
+import contextlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -12,8 +13,10 @@ from pathlib import Path
 from typing import Any, cast
 
 from modelport.catalog.config import facts_of_config
+from modelport.catalog.complete import holds_packed, must_be_whole
 from modelport.catalog.mistral import config_of_params
 from modelport.catalog.quantized import SEPARATE
+from modelport.catalog.readable import local_file
 from modelport.catalog.safetensors import read_safetensors
 from modelport.domain.facts import ModelFacts
 from modelport.errors import MODEL_NOT_FOUND, ModelportError
@@ -46,12 +49,18 @@ def facts_of_directory(source: str, directory: Path) -> ModelFacts:
             MODEL_NOT_FOUND,
             param="model",
         )
-    total_bytes = sum((directory / name).stat().st_size for name in weights)
     safetensors = weights[0].endswith(".safetensors")
     headers = [read_safetensors(directory / name) for name in weights] if safetensors else []
+    tensors = [tensor for header in headers for tensor in header.tensors]
+    total_bytes = sum(tensor.size_bytes for tensor in tensors) if safetensors else _sizes(directory, weights)
+    if not total_bytes:
+        raise ModelportError(
+            f"The weight files in {str(directory)!r} hold nothing: download them again.", param="model"
+        )
     # Mistral's own form has names of its own, which groups are not told by.
-    tensors = () if translated else [tensor for header in headers for tensor in header.tensors]
-    facts = facts_of_config(source, config, tensors=tensors, total_bytes=total_bytes, path=str(directory))
+    named = () if translated else tensors
+    facts = facts_of_config(source, config, tensors=named, total_bytes=total_bytes, path=str(directory))
+    must_be_whole(facts, config, packed=holds_packed(tensors))
     return replace(facts, format="safetensors" if safetensors else "pytorch", **beside(directory, facts.task))
 
 
@@ -84,8 +93,10 @@ def beside(directory: Path, task: str) -> dict[str, Any]:
     pooling = (directory / "1_Pooling").is_dir() or "Pooling" in _text(directory / "modules.json")
     template = any((directory / name).is_file() for name in ("chat_template.jinja", "chat_template.json"))
     tokenizer = directory / "tokenizer_config.json"
-    if not template and tokenizer.is_file() and tokenizer.stat().st_size <= MOST_JSON_BYTES:
-        template = bool(read_json(tokenizer).get("chat_template"))
+    if not template and tokenizer.is_file():
+        # Nothing is planned by it, so a damaged one is the engine's to complain of.
+        with contextlib.suppress(ModelportError, OSError):
+            template = bool(read_json(tokenizer).get("chat_template"))
     return {
         "pooling": pooling,
         "task": "embed" if pooling else task,
@@ -96,13 +107,14 @@ def beside(directory: Path, task: str) -> dict[str, Any]:
 
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object of bounded size. Raises ModelportError for anything else; OSError passes through."""
-    size = path.stat().st_size
-    if size > MOST_JSON_BYTES:
-        raise ModelportError(
-            f"{str(path)!r} has {size:,} bytes, where {MOST_JSON_BYTES:,} are the most.", param="model"
-        )
+    with local_file(path) as file:
+        if file.size > MOST_JSON_BYTES:
+            raise ModelportError(
+                f"{str(path)!r} has {file.size:,} bytes, where {MOST_JSON_BYTES:,} are the most.", param="model"
+            )
+        raw = file.read_at(0, file.size)
     try:
-        found = json.loads(path.read_bytes())
+        found = json.loads(raw)
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
@@ -157,11 +169,23 @@ def _complete(directory: Path, files: Sequence[str], present: set[str]) -> tuple
     return tuple(files)
 
 
+def _sizes(directory: Path, names: Sequence[str]) -> int:
+    """Bytes of all files."""
+    total = 0
+    for name in names:
+        with local_file(directory / name) as file:
+            total += file.size
+    return total
+
+
 def _text(path: Path) -> str:
     if not path.is_file():
         return ""
-    with path.open("rb") as file:
-        return file.read(README_BYTES).decode("utf-8", "replace")
+    try:
+        with local_file(path) as file:
+            return file.read_at(0, README_BYTES).decode("utf-8", "replace")
+    except (ModelportError, OSError):  # what it would have said is not needed
+        return ""
 
 
 def _licence(readme: str) -> str:

@@ -76,6 +76,8 @@ def facts_of(source: str, path: Path, headers: Sequence[GgufHeader]) -> ModelFac
     weights = _weights(tensors, layers)
     experts = read.number(f"{architecture}.expert_count", 0)
     used = read.number(f"{architecture}.expert_used_count", 0)
+    if experts and used > experts:
+        raise read.broken(f"{architecture}.expert_used_count", f"{used:,} of {experts:,} experts")
     tied = not any(tensor.name == "output.weight" for tensor in tensors)
     heads = read.per_layer(f"{architecture}.attention.head_count", layers, 0)
     caches = _caches(read, architecture, layers)

@@ -2,11 +2,14 @@
 
 Token and its places are huggingface_hub's (HF_TOKEN, HUGGING_FACE_HUB_TOKEN, `hf auth login`). The requests are our own
 so that each is bounded in bytes and all together in time, which the library's are not: a server that sends one byte a
-second, a terabyte, or the whole file where a range was asked for, ends in a sentence.
+second, be it of a header, redirects without end, a terabyte, or the whole file where a range was asked for, ends in a
+sentence. They run in an event loop on a thread of its own, where whatever a request waits for can be broken off.
 """
 
+import asyncio
 import os
 import re
+import threading
 import time
 from collections.abc import Mapping
 from urllib.parse import quote, urlsplit
@@ -32,7 +35,9 @@ MOST_API_BYTES = 16 << 20
 MOST_FILES = 100_000
 
 _YES = frozenset({"1", "on", "yes", "true"})  # huggingface_hub's constants.ENV_VARS_TRUE_VALUES
-_SHA = re.compile(r"[0-9a-zA-Z._-]{1,64}")
+# Both end up in an engine's command, where a word with a dash in front would be an option.
+_SHA = re.compile(r"[0-9a-zA-Z][0-9a-zA-Z._-]{0,63}")
+_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?", re.ASCII)
 # A name becomes part of a path: none may lead out of its directory.
 _FILE = re.compile(r"(?!/)(?!(?:.*/)?\.\.?(?:/|$))[^\x00-\x1f\\]{1,1024}")
 _TOKEN = re.compile(r"[\x21-\x7e]{1,4096}")
@@ -59,10 +64,15 @@ class Hub:
 
     def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
         self.endpoint = (environ.get("HF_ENDPOINT") or DEFAULT_ENDPOINT).rstrip("/")
-        parts = urlsplit(self.endpoint)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        try:
+            parts = urlsplit(self.endpoint)
+            port = f":{parts.port}" if parts.port else ""
+            usable = parts.scheme in ("http", "https") and parts.hostname and not parts.query and not parts.fragment
+            httpx.URL(self.endpoint)
+        except (ValueError, httpx.InvalidURL):  # a port that is no number, a bracket too few
+            usable = False
+        if not usable or set("?#") & set(self.endpoint):
             raise ModelportError("HF_ENDPOINT is not a URL like https://huggingface.co.", param="model")
-        port = f":{parts.port}" if parts.port else ""
         self.shown = f"{parts.scheme}://{parts.hostname}{port}{parts.path}"
         """The endpoint as messages name it, without a user and password."""
         switch = next((name for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE") if environ.get(name)), "")
@@ -70,14 +80,17 @@ class Hub:
         """The variable that forbids requests, or empty."""
         self._deadline = time.monotonic() + TOTAL_S
         self._token = ""
-        self._client: httpx.Client | None = None
+        self._client: httpx.AsyncClient | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._opening = threading.Lock()
 
     def __enter__(self) -> "Hub":
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._client:
-            self._client.close()
+        if self._client and self._loop:
+            asyncio.run_coroutine_threadsafe(self._client.aclose(), self._loop).result()
+            self._loop.call_soon_threadsafe(self._loop.stop)
 
     def sha(self, name: HubName) -> str:
         """The commit that the revision is now. One small request. Raises ModelportError; Unreachable without answer."""
@@ -94,7 +107,7 @@ class Hub:
         return Repository(
             path=found.id,
             revision=found.sha,
-            files={f.rfilename: f.size or 0 for f in found.siblings[:MOST_FILES] if _FILE.fullmatch(f.rfilename)},
+            files={f.rfilename: max(0, f.size or 0) for f in found.siblings[:MOST_FILES] if _usable(f.rfilename)},
             read=lambda file, start, count: self.read(here, file, start, count),
             licence=next((tag[8:] for tag in found.tags if tag.startswith("license:")), ""),
             gated=bool(found.gated),
@@ -111,7 +124,7 @@ class Hub:
             found = msgspec.json.decode(self._get(name, url, 0, MOST_API_BYTES), type=_Description)
         except (msgspec.DecodeError, UnicodeDecodeError):
             raise Unreachable(f"{self.shown} answered for {str(name)!r} with what is no model's description.") from None
-        if not _SHA.fullmatch(found.sha) or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", found.id, re.ASCII):
+        if not _SHA.fullmatch(found.sha) or not _ID.fullmatch(found.id):
             raise Unreachable(f"{self.shown} gave {str(name)!r} a name or commit that cannot be.")
         if found.siblings and all(file.size is None for file in found.siblings):
             raise Unreachable(f"{self.shown} does not say how large the files of {str(name)!r} are, as a Hub does.")
@@ -134,13 +147,23 @@ class Hub:
         raise AssertionError("the last attempt returns or raises")
 
     def _once(self, name: HubName, url: str, start: int, count: int, file: str) -> bytes:
+        """One attempt, from whichever thread."""
+        client, loop = self._open()
+        return asyncio.run_coroutine_threadsafe(self._asked(client, name, url, start, count, file), loop).result()
+
+    async def _asked(
+        self, client: httpx.AsyncClient, name: HubName, url: str, start: int, count: int, file: str
+    ) -> bytes:
         # identity: a range of compressed bytes would be of no use, and what is read is what was counted.
         headers = {"accept-encoding": "identity"}
         if file:
             headers["range"] = f"bytes={start}-{start + count - 1}"
         what = f"{file} of {name.repository}" if file else str(name)
         try:
-            with self._open().stream("GET", self.endpoint + url, headers=headers) as answer:
+            async with (
+                asyncio.timeout(max(0.0, self._deadline - time.monotonic())),
+                client.stream("GET", self.endpoint + url, headers=headers) as answer,
+            ):
                 if answer.status_code == 416 and file:
                     raise Unreachable(f"{what} is shorter at {self.shown} than its description says.")
                 if answer.status_code >= 400:
@@ -148,48 +171,69 @@ class Hub:
                 if answer.status_code == 206:
                     if not answer.headers.get("content-range", "").startswith(f"bytes {start}-"):
                         raise Unreachable(f"{self.shown} answered with another part of {what} than was asked for.")
-                    return self._body(answer, 0, count, what, exact=True)
+                    return await self._body(answer, 0, count, what, exact=True)
                 if answer.status_code != 200:
                     raise Unreachable(f"{self.shown} answered for {what} with status {answer.status_code}.")
-                return self._body(answer, start, count, what, exact=bool(file))
+                return await self._body(answer, start, count, what, exact=bool(file))
+        except TimeoutError:
+            raise Unreachable(f"{self.shown} was still busy with {what} after {TOTAL_S:.0f} s; try again.") from None
+        except (httpx.TooManyRedirects, httpx.UnsupportedProtocol, httpx.InvalidURL):
+            raise Unreachable(
+                f"{self.shown} answered for {what} with a redirect that cannot be followed: check HF_ENDPOINT."
+            ) from None
         except httpx.TimeoutException:
             raise Unreachable(f"{self.shown} did not answer for {what} within {SILENCE_S:.0f} s; try again.") from None
         except (httpx.RemoteProtocolError, httpx.ReadError, httpx.DecodingError):
             raise Unreachable(f"{self.shown} broke off its answer for {what}; try again.") from None
-        except (httpx.HTTPError, httpx.InvalidURL, OSError):
+        except (httpx.HTTPError, OSError):
             raise Unreachable(
                 f"{self.shown} cannot be reached to look up {what}: check the network and HF_ENDPOINT, "
                 "or name a directory that holds the model."
             ) from None
 
-    def _body(self, answer: httpx.Response, skip: int, count: int, what: str, *, exact: bool) -> bytes:
+    async def _body(self, answer: httpx.Response, skip: int, count: int, what: str, *, exact: bool) -> bytes:
         """`count` bytes after the first `skip`: a server that does not know ranges sends the file from its start."""
         if skip > MOST_API_BYTES:
             raise Unreachable(f"{self.shown} does not answer with parts of files, which reading {what} needs.")
         body = bytearray()
-        for piece in answer.iter_raw():
+        async for piece in answer.aiter_raw():
             body += piece
             if len(body) >= skip + count:
                 break
-            if time.monotonic() > self._deadline:
-                raise Unreachable(f"{self.shown} was still sending {what} after {TOTAL_S:.0f} s; try again.")
         if len(body) < skip + count and exact:
             raise Unreachable(f"{self.shown} sent {len(body):,} bytes of {what} where {count:,} were due; try again.")
         if not exact and len(body) >= count:
             raise Unreachable(f"{self.shown} describes {what} in more than {MOST_API_BYTES >> 20} MiB.")
         return bytes(body[skip : skip + count])
 
-    def _open(self) -> httpx.Client:
+    def _open(self) -> tuple[httpx.AsyncClient, asyncio.AbstractEventLoop]:
         if time.monotonic() > self._deadline:
             raise Unreachable(f"{self.shown} took more than {TOTAL_S:.0f} s; try again.")
-        if self._client is None:
-            self._token = _token()
-            headers = {"user-agent": "modelport"} | ({"authorization": f"Bearer {self._token}"} if self._token else {})
-            # httpx drops the token where a redirect leads to another host, as the Hub's storage is.
-            self._client = httpx.Client(
-                headers=headers, follow_redirects=True, timeout=httpx.Timeout(SILENCE_S, connect=CONNECT_S)
-            )
-        return self._client
+        with self._opening:
+            if self._client is None or self._loop is None:
+                self._token = _token()
+                authorization = {"authorization": f"Bearer {self._token}"} if self._token else {}
+                # httpx drops the token where a redirect leads to another host, as the Hub's storage is.
+                self._client = httpx.AsyncClient(
+                    headers={"user-agent": "modelport"} | authorization,
+                    follow_redirects=True,
+                    timeout=httpx.Timeout(SILENCE_S, connect=CONNECT_S),
+                )
+                self._loop = asyncio.new_event_loop()
+                threading.Thread(target=_run, args=(self._loop,), name="hub", daemon=True).start()
+            return self._client, self._loop
+
+
+def _run(loop: asyncio.AbstractEventLoop) -> None:
+    try:
+        loop.run_forever()
+    finally:
+        loop.close()
+
+
+def _usable(name: str) -> bool:
+    """Whether a file's name can be one, here and on a terminal."""
+    return bool(_FILE.fullmatch(name)) and name.isprintable()
 
 
 def _token() -> str:

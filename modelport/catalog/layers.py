@@ -107,6 +107,8 @@ def _named(fields: Fields, count: int) -> list[str]:
         return _checked(fields, "attn_type_list", ["full" if kind else "linear" for kind in types], count)
     if kimi := fields.part("linear_attn_config"):
         full = kimi.get("full_attn_layers") or []
+        if not isinstance(full, list):
+            raise fields.broken("linear_attn_config.full_attn_layers", f"{full!r}, not a list")
         return ["full" if i + 1 in full else "linear" for i in range(count)]  # counted from 1
     if fields.has("attn_layer_indices"):  # Bamba
         full = fields.numbers("attn_layer_indices")

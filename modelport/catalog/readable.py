@@ -1,10 +1,17 @@
 """Readable: bytes that header readers look into, wherever they lie."""
 
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
+
+from modelport.errors import ModelportError
+
+_POINTER = b"version https://git-lfs.github.com/spec/"
+"""What git-lfs leaves in place of a file that was not fetched (its docs/spec.md: at most 1024 bytes)."""
+_POINTER_BYTES = 1024
 
 
 class Readable(Protocol):
@@ -33,9 +40,18 @@ class LocalFile:
 
 @contextmanager
 def local_file(path: Path) -> Iterator[LocalFile]:
-    """`path`, opened. OSError passes through."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    """`path`, opened. Raises ModelportError for what is no regular file or only a pointer to one; OSError passes
+    through."""
+    # A pipe that nobody writes to would be waited for without end.
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ModelportError(f"{str(path)!r} is not a regular file.", param="model")
+        if os.fstat(descriptor).st_size <= _POINTER_BYTES and os.pread(descriptor, len(_POINTER), 0) == _POINTER:
+            raise ModelportError(
+                f"{str(path)!r} is only git-lfs's pointer to the file: run `git lfs pull` in its directory.",
+                param="model",
+            )
         yield LocalFile(descriptor, str(path))
     finally:
         os.close(descriptor)

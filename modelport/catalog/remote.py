@@ -1,11 +1,12 @@
 """Models that lie elsewhere, on the Hub or in an object store: sources → ModelFacts, by way of the cache."""
 
+import contextlib
 import re
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from modelport.catalog.cached import remembered
+from modelport.catalog.cached import noted, remembered
 from modelport.catalog.cloud import cloud_repository, is_cloud, place_of
 from modelport.catalog.hub import Hub
 from modelport.catalog.hub_name import HubName, hub_name
@@ -14,6 +15,7 @@ from modelport.catalog.repository import Based, Unreachable, facts_of_repository
 from modelport.domain.facts import ModelFacts
 from modelport.errors import ModelportError
 
+GATED = "It is gated: a start needs HF_TOKEN with access to it."
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -32,17 +34,43 @@ def remote_facts(source: str) -> ModelFacts | None:
 
 def _hub(source: str, name: HubName) -> ModelFacts | Based:
     with Hub() as hub:
+        read: list[bool] = []
+
+        def anew() -> ModelFacts | Based:
+            read.append(True)
+            return facts_of_repository(source, hub.repository(name), file=name.file, tag=name.tag)
+
         try:
-            return remembered(
+            found = remembered(
                 ("hub", hub.shown, name.repository, name.revision, name.file, name.tag),
                 lambda: hub.sha(name),
-                lambda: facts_of_repository(source, hub.repository(name), file=name.file, tag=name.tag),
+                anew,
                 pinned=bool(_COMMIT.fullmatch(name.revision)),
             )
+            return found if isinstance(found, Based) or not found.gated else _gated(hub, found, checked=bool(read))
         except Unreachable:
             if facts := _downloaded(source, name):
                 return facts
             raise
+
+
+def _gated(hub: Hub, facts: ModelFacts, *, checked: bool) -> ModelFacts:
+    """The facts with a note of what a start takes. Raises ModelportError where they were read earlier, and who asks now
+    has no access: they are public, the weights are not."""
+    if not checked:
+        repository, file = facts.path, "config.json"
+        if facts.format == "gguf":
+            repository, file = _parted(facts.path)
+        with contextlib.suppress(Unreachable):  # then nobody can say
+            hub.read(HubName(repository, facts.revision), file, 0, 1)
+    return replace(facts, note=noted(facts.note, GATED))
+
+
+def _parted(path: str) -> tuple[str, str]:
+    """A Hub id and the file in it: ids of old have no organisation."""
+    words = path.split("/")
+    of_old = len(words) == 2
+    return "/".join(words[: 1 if of_old else 2]), "/".join(words[1 if of_old else 2 :])
 
 
 def _downloaded(source: str, name: HubName) -> ModelFacts | None:
@@ -61,7 +89,8 @@ def _downloaded(source: str, name: HubName) -> ModelFacts | None:
         return None
     if name.file:
         return facts
-    return replace(facts, path=name.repository, revision=Path(found).parent.name)
+    note = "What is known of the model is as it was downloaded: the Hub does not answer now."
+    return replace(facts, path=name.repository, revision=Path(found).parent.name, note=noted(facts.note, note))
 
 
 def _base(named: str) -> ModelFacts:
@@ -91,4 +120,10 @@ def _with_base(source: str, found: ModelFacts | Based) -> ModelFacts:
     base = _hub(found.base, name) if name else found  # a scheme in front always gives a name, or a sentence
     if isinstance(base, Based):
         raise ModelportError(f"{source!r} is an adapter of another adapter, {found.base!r}; merge them.", param="model")
-    return replace(base, source=source, adapter=found.adapter, download_bytes=base.download_bytes + found.adapter.bytes)
+    return replace(
+        base,
+        source=source,
+        adapter=found.adapter,
+        download_bytes=base.download_bytes + found.adapter.bytes,
+        note=noted(found.note, base.note),
+    )

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
+from modelport.catalog.complete import holds_packed, must_be_whole
 from modelport.catalog.config import facts_of_config
 from modelport.catalog.facts import facts_of
 from modelport.catalog.gguf import read_header
@@ -82,6 +83,8 @@ class Based:
     """A Hub id, with the revision where the adapter says one."""
     adapter: Adapter
     revision: str
+    note: str = ""
+    """Of the look-up, as ModelFacts has one."""
 
 
 def facts_of_repository(source: str, repository: Repository, *, file: str = "", tag: str = "") -> ModelFacts | Based:
@@ -105,9 +108,15 @@ def facts_of_repository(source: str, repository: Repository, *, file: str = "", 
         )
     config, translated = _config(source, repository)
     safetensors = weights[0].endswith(".safetensors")
-    total_bytes = sum(files[name] for name in weights)
-    tensors = _tensors(repository, weights) if safetensors and not translated else ()
-    facts = facts_of_config(source, config, tensors=tensors, total_bytes=total_bytes, path=repository.path)
+    # A Hub that does not say how large some files are leaves only the config to tell.
+    download_bytes = sum(files[name] for name in weights) if all(files[name] for name in weights) else 0
+    tensors, header_bytes = _tensors(repository, weights) if safetensors and download_bytes else ((), 0)
+    total_bytes = max(0, download_bytes - header_bytes)
+    if download_bytes and not total_bytes:
+        raise ModelportError(f"The weight files of {source!r} hold nothing but headers.", param="model")
+    named = () if translated else tensors
+    facts = facts_of_config(source, config, tensors=named, total_bytes=total_bytes, path=repository.path)
+    must_be_whole(facts, config, packed=holds_packed(tensors))
     pooling = any(name.startswith("1_Pooling/") for name in files) or facts.pooling
     return replace(
         facts,
@@ -115,7 +124,7 @@ def facts_of_repository(source: str, repository: Repository, *, file: str = "", 
         revision=repository.revision,
         licence=repository.licence,
         gated=repository.gated,
-        download_bytes=total_bytes,
+        download_bytes=download_bytes or facts.weight_bytes,
         pooling=pooling,
         task="embed" if pooling else facts.task,
         chat_template=_chat_template(repository),
@@ -175,8 +184,9 @@ def _json(repository: Repository, name: str) -> dict[str, Any]:
     return cast(dict[str, Any], found)
 
 
-def _tensors(repository: Repository, weights: Sequence[str]) -> tuple[Tensor, ...]:
-    """Every tensor, or none where the headers are more than HEADERS_BYTES, judged by the first shard's."""
+def _tensors(repository: Repository, weights: Sequence[str]) -> tuple[tuple[Tensor, ...], int]:
+    """Every tensor, or none where the headers are more than HEADERS_BYTES, judged by the first shard's; and the bytes
+    of all headers, then a guess."""
 
     def window(name: str, first_bytes: int) -> Window:
         return Window(
@@ -190,12 +200,13 @@ def _tensors(repository: Repository, weights: Sequence[str]) -> tuple[Tensor, ..
     first = window(weights[0], min(FIRST_BYTES, max(8, HEADERS_BYTES // len(weights))))
     length = 8 + int.from_bytes(first.read_at(0, 8), "little")
     if length * len(weights) > HEADERS_BYTES or len(weights) > MOST_SHARDS:
-        return ()
+        return (), length * len(weights)
     guess = max(length + length // 4, min(SHARD_BYTES, HEADERS_BYTES // len(weights)))
     windows = [first, *(window(name, guess) for name in weights[1:])]
     with ThreadPoolExecutor(READERS) as pool:
         headers = list(pool.map(lambda w: read_safetensors_header(w.read_at, w.size, w.name), windows))
-    return tuple(tensor for header in headers for tensor in header.tensors)
+    tensors = tuple(tensor for header in headers for tensor in header.tensors)
+    return tensors, sum(header.header_bytes for header in headers)
 
 
 def _chat_template(repository: Repository) -> bool:

@@ -64,7 +64,8 @@ def offers(spec: Spec) -> list[PlanView]:
     spec = spec.model_copy(update={"accelerators": None})
     facts, engine = _look_up(spec, here=False)
     views: list[PlanView] = []
-    for plan in planner.offers(facts, spec, _modelled(engine), _prices(), version=_version(engine)):
+    modelled, version = _modelled(engine), _version(engine)
+    for plan in planner.offers(facts, spec, modelled, _prices(), version=version, draft=_draft(spec)):
         on = f"{plan.offer.gpu}:{plan.offer.count}" if plan.offer else f"{plan.device.name}:{plan.devices}"
         views.append(_view(spec.model_copy(update={"accelerators": on}), facts, engine, plan))
     return views
@@ -108,7 +109,13 @@ def _here(spec: Spec, engine: Engine) -> list[Device]:
 
 def _plan(facts: ModelFacts, spec: Spec, engine: Engine, devices: Sequence[Device], learned: Learned) -> Plan:
     for device in devices[:1]:  # they are of one kind, or the first is what it runs on
-        engine.check(facts, spec, device)
+        try:
+            engine.check(facts, spec, device)
+        except ModelportError as error:
+            # What the planner refuses too becomes a plan that says so, and which GPU or setting would do instead.
+            planned = device.gpu and planner.refused(facts, spec, device.gpu, engine.name)
+            if error.param == "quantization" or not planned:
+                raise
     correction = learned.corrections.get(engine.name, 1.0)
     ready = learned.ready_s.get((spec.model, engine.name))
     plan = planner.plan(
@@ -120,7 +127,7 @@ def _plan(facts: ModelFacts, spec: Spec, engine: Engine, devices: Sequence[Devic
         correction=correction,
         ready=ready,
         prices=_prices(),
-        draft_bytes=_draft_bytes(spec),
+        draft=_draft(spec),
     )
     said = (
         []
@@ -153,12 +160,12 @@ def _prices() -> tuple[planner.Price, ...]:
     return planner.prices(configuration / "modelport" / "prices.yaml")
 
 
-def _draft_bytes(spec: Spec) -> int:
-    """The weights of the draft model, which stands on every GPU beside the model's own. Raises ModelportError."""
+def _draft(spec: Spec) -> ModelFacts | None:
+    """The draft model, which stands on every GPU beside the model itself. Raises ModelportError."""
     if spec.speculative is None or not spec.speculative.model:
-        return 0
+        return None
     try:
-        return catalog.resolve(spec.speculative.model).weight_bytes
+        return catalog.resolve(spec.speculative.model)
     except ModelportError as error:
         raise ModelportError(f"The draft model: {error.message}", error.kind, param="speculative") from None
 

@@ -130,3 +130,5 @@ class ModelFacts:
     weights: tuple[Weights, ...] = ()
     caches: tuple[Cache, ...] = ()
     adapter: Adapter | None = None
+    note: str = ""
+    """What a reader of a plan must know of the look-up: sentences such as that nobody could be asked; or empty."""

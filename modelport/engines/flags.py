@@ -48,15 +48,14 @@ def must_hold(engine: str, version: str, argv: Iterable[str], table: Mapping[str
 def extra(engine: str, args: tuple[str, ...], refused: Mapping[str, str], joined: bool = True) -> tuple[str, ...]:
     """What a user adds to an engine's command, as it is. `refused` maps options to what to do instead.
 
-    An option is recognised in each way parsers take it: `--a-b x`, `--a-b=x`, `--a_b`, any beginning of it (argparse
-    takes `--api-k`), and, where values may be `joined` to short ones, `-p80`. Raises ModelportError for a refused one.
+    An option is recognised in each way parsers take it: `--a-b x`, `--a-b=x`, `--a_b`, `--no-a-b`, any beginning of it
+    (argparse takes `--api-k` and `-t` for `-tp`), and, where values may be `joined` to short ones, `-p80`. Raises
+    ModelportError for a refused one.
     """
     for arg in args:
-        given = arg.partition("=")[0].replace("_", "-").lower()
+        given = arg.partition("=")[0].replace("_", "-")
         for flag, instead in refused.items():
-            long = given.startswith("--") and len(given) > 2 and flag.startswith(given.partition(".")[0])
-            short = not flag.startswith("--") and (given.startswith(flag) if joined else given == flag)
-            if long or short:
+            if _is(given, flag, joined):
                 raise ModelportError(
                     f"engine_args holds {arg.partition('=')[0]!r}, which is not passed on to {engine}: {instead}.",
                     param="engine_args",
@@ -64,8 +63,23 @@ def extra(engine: str, args: tuple[str, ...], refused: Mapping[str, str], joined
     return args
 
 
+def _is(given: str, flag: str, joined: bool) -> bool:
+    """Whether a parser could take `given` for `flag`. llama.cpp's, which joins nothing, takes whole options only."""
+    if not joined:
+        return given == flag
+    given = given.partition(".")[0]  # vLLM takes `--some-config.key=value`
+    if flag.startswith("--"):
+        return any(len(word) > 2 and flag.startswith(word) for word in (given, given.replace("--no-", "--", 1)))
+    short = given.startswith("-") and not given.startswith("--") and len(given) > 1
+    return short and (given.startswith(flag) or flag.startswith(given))
+
+
 OURS = "Modelport sets the engine's key, address and port itself"
 NAME = "the name clients use is the service's `name`"
 TLS = "engines listen on loopback without TLS, behind the gateway"
 TOKEN = "a token in a command can be read by everyone on the machine; set HF_TOKEN in the environment"  # noqa: S105
 FILE = "a file of options could undo the engine's key and port; give the options themselves"
+MEMORY = "the plan would not know of it: set `memory_fraction`, `context` or `parallel`"
+MACHINES = "Modelport starts engines of one machine, and sets their addresses"
+FILES_SEEN = "clients could then read files of this machine"
+LOADED = "how files are loaded follows from `model`: leave it out"

@@ -16,8 +16,10 @@ from modelport.domain.measured import Measured
 from modelport.domain.plan import Device, Plan
 from modelport.domain.spec import Spec
 from modelport.engines import source
-from modelport.engines.flags import NAME, OURS, TLS, TOKEN, extra
+from modelport.engines.caveat import caveats
+from modelport.engines.flags import extra
 from modelport.engines.measure_llamacpp import measured
+from modelport.engines.refused_llamacpp import REFUSED
 from modelport.errors import ModelportError
 
 SERVER = Path(__file__).with_name("llamacpp_server.py")
@@ -27,19 +29,6 @@ ROUTES = {
     "embed": (*COMMON_ROUTES, "POST /v1/embeddings"),
 }
 """What clients may reach of the server. Left out on purpose: /props and /slots, which show paths and prompts."""
-
-REFUSED = {
-    **dict.fromkeys(("--host", "--port", "--api-key", "--api-key-file", "--api-prefix"), OURS),
-    **dict.fromkeys(("--path", "--props", "--slots", "--slot-save-path"), OURS),
-    **dict.fromkeys(("--ssl-key-file", "--ssl-cert-file"), TLS),
-    **dict.fromkeys(("--alias", "-a"), NAME),
-    **dict.fromkeys(("--hf-token", "-hft"), TOKEN),
-    **dict.fromkeys(("--model", "-m", "--model-url", "-mu", "--hf-repo", "-hf", "--hf-file"), "set `model`"),
-    **dict.fromkeys(("--ctx-size", "-c"), "set `context`"),
-    **dict.fromkeys(("--parallel", "-np"), "set `parallel`"),
-    **dict.fromkeys(("--embeddings", "--embedding"), "set `task: embed`"),
-}
-"""What engine_args may not hold: what would undo the key or the address, and what the plan would then not know of."""
 
 
 class LlamaCpp:
@@ -130,6 +119,7 @@ class LlamaCpp:
                 **({"GGML_CUDA_DISABLE_GRAPHS": "1"} if spec.eager else {}),
             },
             secret_env={"LLAMA_API_KEY": ENGINE_KEY},
+            notes=caveats(self.name, facts, plan, spec),
             health_path="/health",
             routes=ROUTES[plan.task],
         )

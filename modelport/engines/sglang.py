@@ -10,18 +10,23 @@ import math
 from modelport.domain.facts import ModelFacts
 from modelport.domain.launch import HOST, PORT, SECRET_MARK, Launch
 from modelport.domain.measured import Measured
-from modelport.domain.plan import Device, Plan
+from modelport.domain.plan import Device, Plan, Split
 from modelport.domain.spec import Spec, Speculative
-from modelport.engines import source
-from modelport.engines.flags import ALWAYS, FILE, NAME, OURS, TLS, Range, extra, must_hold
+from modelport.engines import dp_attention, source
+from modelport.engines.caveat import caveats, path
+from modelport.engines.flags import ALWAYS, Range, extra, must_hold
+from modelport.engines.generation import BFLOAT16, must_do
 from modelport.engines.measure_sglang import measured
 from modelport.engines.program import Program, find
 from modelport.engines.quantizer import Quantizer, quantizer, version_for
+from modelport.engines.refused_sglang import REFUSED
 from modelport.errors import ModelportError
 
 OLDEST, NEWEST = "0.5.3", "0.5.23"
 """What was looked at. An older one is refused; a newer one is taken to be like the newest."""
 KEY_FILE = "sglang.yaml"
+OLDEST_GPU = 7.5
+"""Compute capability: "SGLang only supports sm75 and above" (sglang/srt/model_executor/model_runner.py)."""
 
 FLAGS: dict[str, Range] = {
     **dict.fromkeys(
@@ -67,47 +72,6 @@ STORED = frozenset(
 ALGORITHMS = {"eagle": "EAGLE", "eagle3": "EAGLE3", "mtp": "NEXTN", "draft": "STANDALONE", "ngram": "NGRAM"}
 """Speculative decoding (sglang/srt/speculative/spec_info.py): our name and theirs."""
 
-REFUSED = {
-    **dict.fromkeys(("--host", "--port", "--api-key", "--admin-api-key", "--grpc-port", "--nccl-port"), OURS),
-    **dict.fromkeys(("--grpc-mode", "--smg-grpc-mode"), OURS),
-    **dict.fromkeys(("--smg-http-sidecar-port", "--grpc-http-sidecar-port", "--fastapi-root-path"), OURS),
-    **dict.fromkeys(("--ssl-keyfile", "--ssl-certfile", "--ssl-ca-certs", "--ssl-keyfile-password"), TLS),
-    "--enable-ssl-refresh": TLS,
-    "--served-model-name": NAME,
-    "--config": FILE,
-    "--model-path": "the model is the service's `model`",
-    "--model": "the model is the service's `model`",
-    "--revision": "write it as `model: org/name@revision`",
-    "--context-length": "set `context`",
-    "--max-running-requests": "set `parallel`",
-    "--tp-size": "set `tensor_parallel`",
-    "--tensor-parallel-size": "set `tensor_parallel`",
-    "--pp-size": "set `pipeline_parallel`",
-    "--pipeline-parallel-size": "set `pipeline_parallel`",
-    "--dp-size": "set `data_parallel`",
-    "--data-parallel-size": "set `data_parallel`",
-    "--ep-size": "set `expert_parallel`",
-    "--expert-parallel-size": "set `expert_parallel`",
-    "--ep": "set `expert_parallel`",
-    "--enable-dp-attention": "set `data_parallel` and `expert_parallel`",
-    "--attn-dp-size": "set `data_parallel` and `expert_parallel`",
-    "--mem-fraction-static": "set `memory_fraction`",
-    "--quantization": "set `quantization`",
-    "--torchao-config": "set `quantization`",
-    "--kv-cache-dtype": "set `kv_cache_dtype`",
-    "--dtype": "set `dtype`",
-    "--chunked-prefill-size": "set `max_batched_tokens`",
-    "--disable-cuda-graph": "set `eager`",
-    "--is-embedding": "set `task: embed`",
-    "--speculative-algorithm": "set `speculative`",
-    "--speculative-draft-model": "set `speculative`",
-    "--speculative-draft-model-path": "set `speculative`",
-    "--speculative-num-steps": "set `speculative`",
-    "--speculative-eagle-topk": "set `speculative`",
-    "--speculative-num-draft-tokens": "set `speculative`",
-}
-"""What engine_args may not hold: what would undo the key or the address, and what the plan would then not know of."""
-
 COMMON_ROUTES = ("GET /health", "GET /v1/models")
 ROUTES = {
     "generate": (*COMMON_ROUTES, "POST /v1/chat/completions", "POST /v1/completions"),
@@ -149,6 +113,16 @@ class SGLang:
                 f"sglang does not load models from a cloud here: download {facts.source!r}, and name its directory.",
                 param="model",
             )
+        gpu = device.gpu
+        if gpu and gpu.vendor == "nvidia" and gpu.capability < OLDEST_GPU:
+            raise ModelportError(
+                f"sglang needs NVIDIA GPUs of compute capability {OLDEST_GPU} or newer (T4), and {device.name} has "
+                f"{gpu.capability}: set accelerators to a newer kind, or engine llamacpp with a GGUF file.",
+                param="engine",
+            )
+        must_do(self.name, spec, device, (BFLOAT16,))
+        asked = Split(spec.tensor_parallel or 1, 1, spec.data_parallel or 1, spec.expert_parallel or 1)
+        dp_attention.must_have(facts, asked, version)
         extra(self.name, spec.engine_args, REFUSED)
         if spec.speculative:
             speculative_argv(spec.speculative, facts, device)
@@ -163,8 +137,9 @@ class SGLang:
                 "sglang is not installed: put `sglang` on PATH (`pip install sglang` in an environment of its own).",
                 param="engine",
             )
-        notes = self.check(facts, spec, plan.device)
-        argv = ["--model-path", facts.path, "--served-model-name", spec.name, "--host", HOST, "--port", PORT]
+        notes = (*self.check(facts, spec, plan.device), *caveats(self.name, facts, plan, spec))
+        dp_attention.must_have(facts, plan.split, version)
+        argv = ["--model-path", path(facts), "--served-model-name", spec.name, "--host", HOST, "--port", PORT]
         argv += ["--config", KEY_FILE]
         if source.kind(facts.path) == "hub" and facts.revision:
             argv += ["--revision", facts.revision]
@@ -188,7 +163,7 @@ class SGLang:
         if plan.task == "embed":
             argv += ["--is-embedding"]
         if spec.speculative:
-            if dp_attention(plan) and spec.speculative.method in ("draft", "ngram"):
+            if dp_attention.shares_experts(plan.split) and spec.speculative.method in ("draft", "ngram"):
                 raise ModelportError(
                     f"sglang has no speculative decoding by {spec.speculative.method} where experts are shared out "
                     "over copies (data_parallel with expert_parallel): use eagle3 or mtp, or leave one of them out.",
@@ -232,15 +207,10 @@ class SGLang:
         return quantizer(self.name, version, QUANTIZERS, facts, spec.quantization or "", device, here)
 
 
-def dp_attention(plan: Plan) -> bool:
-    """Whether attention runs in copies while their experts are shared out: then --tp-size counts all GPUs."""
-    return plan.split.data > 1 and plan.split.expert > 1
-
-
 def split_argv(plan: Plan) -> list[str]:
     """The options of a Split. With dp-attention, tp-size is the GPUs of a stage and dp-size divides it
     (server_args.py, _handle_data_parallelism); without, each of dp-size copies has tp-size GPUs of its own."""
-    split, shared = plan.split, dp_attention(plan)
+    split, shared = plan.split, dp_attention.shares_experts(plan.split)
     sizes = {
         "--tp-size": split.tensor * split.data if shared else split.tensor,
         "--pp-size": split.pipeline,
@@ -253,7 +223,8 @@ def split_argv(plan: Plan) -> list[str]:
 
 def running(plan: Plan) -> int:
     """Requests at once, as --max-running-requests counts them: of each copy, but of all together with dp-attention."""
-    return plan.parallel if dp_attention(plan) else math.ceil(plan.parallel / plan.split.data)
+    shared = dp_attention.shares_experts(plan.split)
+    return plan.parallel if shared else math.ceil(plan.parallel / plan.split.data)
 
 
 def speculative_argv(wanted: Speculative, facts: ModelFacts, device: Device) -> list[str]:
@@ -272,8 +243,10 @@ def speculative_argv(wanted: Speculative, facts: ModelFacts, device: Device) -> 
         return [*argv, "--speculative-num-draft-tokens", str(wanted.tokens + 1)]
     # A model's own MTP layers are in its own files, which older versions want to be told.
     hub = source.kind(facts.path) == "hub"
-    path, revision = source.draft(wanted.model) if wanted.model.strip() else (facts.path, facts.revision if hub else "")
-    argv += ["--speculative-draft-model-path", path]
+    draft, revision = (
+        source.draft(wanted.model) if wanted.model.strip() else (path(facts), facts.revision if hub else "")
+    )
+    argv += ["--speculative-draft-model-path", draft]
     argv += ["--speculative-draft-model-revision", revision] if revision else []
     argv += ["--speculative-num-steps", str(wanted.tokens), "--speculative-eagle-topk", "1"]
     return [*argv, "--speculative-num-draft-tokens", str(wanted.tokens + 1)]

@@ -13,7 +13,9 @@ from modelport.domain.measured import Measured
 from modelport.domain.plan import Device, Plan
 from modelport.domain.spec import Spec, Speculative
 from modelport.engines import source
-from modelport.engines.flags import ALWAYS, NAME, OURS, Range, extra, must_hold
+from modelport.engines.caveat import caveats, path
+from modelport.engines.flags import ALWAYS, MACHINES, MEMORY, NAME, OURS, Range, extra, must_hold
+from modelport.engines.generation import BFLOAT16, must_do
 from modelport.engines.quantizer import Quantizer, quantizer
 from modelport.errors import ModelportError
 
@@ -63,6 +65,9 @@ REFUSED = {
     "--max-batch-prefill-tokens": "set `max_batched_tokens`",
     "--cuda-graphs": "set `eager`",
     "--speculate": "set `speculative`",
+    "--max-batch-total-tokens": MEMORY,
+    "--max-batch-size": "set `parallel`",
+    **dict.fromkeys(("--master-addr", "--master-port", "--shard-uds-path"), MACHINES),
 }
 KEY_SEEN = "TGI's launcher hands its key to its router as an argument, which users of this machine can read."
 ROUTES = (
@@ -114,6 +119,7 @@ class Tgi:
         for asked, param, what in wanted:
             if asked:
                 raise ModelportError(f"tgi does not {what}.", param=param)
+        must_do(self.name, spec, device, (BFLOAT16,))
         extra(self.name, spec.engine_args, REFUSED)
         if spec.speculative:
             speculate(spec.speculative)
@@ -122,11 +128,11 @@ class Tgi:
     def launch(self, facts: ModelFacts, plan: Plan, spec: Spec) -> Launch:
         if not self.installed() and not spec.accelerators:
             raise ModelportError("tgi is not installed: its image holds `text-generation-launcher`.", param="engine")
-        notes = self.check(facts, spec, plan.device)
+        notes = (*self.check(facts, spec, plan.device), *caveats(self.name, facts, plan, spec))
         split = plan.split
         if split.pipeline > 1 or split.data > 1 or split.expert > 1:
             raise ModelportError("tgi splits a model by tensor parallelism only.", param="engine")
-        argv = ["--model-id", facts.path]
+        argv = ["--model-id", path(facts)]
         if source.kind(facts.path) == "hub" and facts.revision:
             argv += ["--revision", facts.revision]
         argv += ["--hostname", HOST, "--port", PORT, "--num-shard", str(split.tensor)]

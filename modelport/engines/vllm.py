@@ -14,10 +14,13 @@ from modelport.domain.measured import Measured
 from modelport.domain.plan import Device, Plan
 from modelport.domain.spec import Spec, Speculative
 from modelport.engines import source
-from modelport.engines.flags import ALWAYS, FILE, NAME, OURS, TLS, TOKEN, Range, extra, must_hold
+from modelport.engines.caveat import caveats, path
+from modelport.engines.flags import ALWAYS, Range, extra, must_hold
+from modelport.engines.generation import BFLOAT16, FP8_CACHE, must_do
 from modelport.engines.measure_vllm import measured
 from modelport.engines.program import Program, find
 from modelport.engines.quantizer import Quantizer, quantizer, version_for
+from modelport.engines.refused_vllm import REFUSED
 from modelport.errors import ModelportError
 
 OLDEST, NEWEST = "0.8.5", "0.32.0"
@@ -72,37 +75,6 @@ LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 STREAMED = {"s3": ALWAYS, "gs": Range(since="0.10.2"), "az": Range(since="0.18.0")}
 """Clouds that its Run:ai loader reads (vllm/transformers_utils/runai_utils.py)."""
 
-REFUSED = {
-    **dict.fromkeys(("--host", "--port", "--api-key", "--uds", "--grpc", "--grpc-port", "--headless"), OURS),
-    **dict.fromkeys(("--middleware", "--root-path"), OURS),
-    **dict.fromkeys(("--ssl-keyfile", "--ssl-certfile", "--ssl-ca-certs", "--ssl-cert-reqs", "--ssl-ciphers"), TLS),
-    "--enable-ssl-refresh": TLS,
-    "--served-model-name": NAME,
-    "--hf-token": TOKEN,
-    "--config": FILE,
-    "--model": "the model is the service's `model`",
-    "--revision": "write it as `model: org/name@revision`",
-    "--max-model-len": "set `context`",
-    "--max-num-seqs": "set `parallel`",
-    "--tensor-parallel-size": "set `tensor_parallel`",
-    "-tp": "set `tensor_parallel`",
-    "--pipeline-parallel-size": "set `pipeline_parallel`",
-    "-pp": "set `pipeline_parallel`",
-    "--data-parallel-size": "set `data_parallel`",
-    "-dp": "set `data_parallel`",
-    "--enable-expert-parallel": "set `expert_parallel`",
-    "--gpu-memory-utilization": "set `memory_fraction`",
-    "--quantization": "set `quantization`",
-    "-q": "set `quantization`",
-    "--kv-cache-dtype": "set `kv_cache_dtype`",
-    "--dtype": "set `dtype`",
-    "--max-num-batched-tokens": "set `max_batched_tokens`",
-    "--enforce-eager": "set `eager`",
-    **dict.fromkeys(("--speculative-config", "--spec-method", "--spec-model", "--spec-tokens"), "set `speculative`"),
-    "-sc": "set `speculative`",
-}
-"""What engine_args may not hold: what would undo the key or the address, and what the plan would then not know of."""
-
 COMMON_ROUTES = ("GET /health", "GET /v1/models", "POST /tokenize", "POST /detokenize")
 ROUTES = {
     "generate": (*COMMON_ROUTES, "POST /v1/chat/completions", "POST /v1/completions"),
@@ -140,6 +112,8 @@ class Vllm:
         version = self._version(spec)
         _, note = self._quantizer(facts, spec, device, version)
         source_argv(facts, version)
+        must_do(self.name, spec, device, (BFLOAT16, FP8_CACHE))
+        batched(spec)
         extra(self.name, spec.engine_args, REFUSED)
         if spec.speculative:
             speculative(spec.speculative, version)
@@ -154,7 +128,7 @@ class Vllm:
                 "vllm is not installed: put `vllm` on PATH (`pip install vllm` in an environment of its own).",
                 param="engine",
             )
-        notes = list(self.check(facts, spec, plan.device))
+        notes = [*self.check(facts, spec, plan.device), *caveats(self.name, facts, plan, spec)]
         adapter = facts.adapter
         argv = ["--served-model-name", f"{spec.name}-base" if adapter else spec.name, "--host", HOST, "--port", PORT]
         argv += source_argv(facts, version)
@@ -198,7 +172,7 @@ class Vllm:
             need = plan.context_tokens * plan.parallel * facts.kv_bytes_per_token
             env["VLLM_CPU_KVCACHE_SPACE"] = str(max(1, math.ceil(need / GIB)))
         return Launch(
-            argv=(*program, "serve", facts.path, *argv),
+            argv=(*program, "serve", path(facts), *argv),
             env=env,
             secret_env={"VLLM_API_KEY": ENGINE_KEY, **source.hub_token(facts)},
             image=f"vllm/vllm-openai:v{version}" if source.cuda(plan.device) else "",
@@ -255,6 +229,17 @@ def split_argv(plan: Plan) -> list[str]:
     }
     argv = [word for flag, size in sizes.items() if size > 1 for word in (flag, str(size))]
     return argv + (["--enable-expert-parallel"] if split.expert > 1 else [])
+
+
+def batched(spec: Spec) -> None:
+    """Raises ModelportError where a step has fewer tokens than one copy has requests (vllm/config/scheduler.py)."""
+    requests = math.ceil((spec.parallel or 1) / (spec.data_parallel or 1))
+    if spec.max_batched_tokens and spec.max_batched_tokens < requests:
+        raise ModelportError(
+            f"max_batched_tokens {spec.max_batched_tokens:,} is less than the {requests:,} requests of one engine, of "
+            f"which vllm takes a token each in a step: set max_batched_tokens {requests} or more, or parallel lower.",
+            param="max_batched_tokens",
+        )
 
 
 def speculative(wanted: Speculative, version: str) -> dict[str, object]:

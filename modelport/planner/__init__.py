@@ -11,14 +11,17 @@ from modelport.errors import ModelportError, nearest
 from modelport.planner import cost, local, served, served_cpu
 from modelport.planner import offers as market
 from modelport.planner.advice import changes
+from modelport.planner.calibration import parse_version
+from modelport.planner.defaults import defaults
 from modelport.planner.devices import devices
 from modelport.planner.gpus import GPUS, accelerators, devices_of
 from modelport.planner.offers import Price, prices
 from modelport.planner.ready import ready as time_to_ready
 from modelport.planner.room import room_of
+from modelport.planner.served import refused
 from modelport.planner.split import WAYS
 
-__all__ = ["Price", "accelerators", "devices", "devices_of", "offers", "plan", "prices"]
+__all__ = ["Price", "accelerators", "devices", "devices_of", "offers", "plan", "prices", "refused"]
 
 MOST_OFFERS = 8
 
@@ -33,13 +36,13 @@ def plan(
     correction: float = 1.0,
     ready: Span | None = None,
     prices: Sequence[Price] | None = None,
-    draft_bytes: int = 0,
+    draft: ModelFacts | None = None,
 ) -> Plan:
     """How one replica of a model would run by an engine on `devices` (at least one), the machine's own or devices_of.
 
     `version` is the engine's (empty: the newest known). `correction` is what this host measured against what was
     planned, for all but weights and cache; `ready` its recorded seconds to ready; `prices` what is sold (by default
-    the packaged list); `draft_bytes` the weights of a draft model. A model that does not fit is a Plan with `fits`
+    the packaged list); `draft` the model that drafts for this one. A model that does not fit is a Plan with `fits`
     false, the reasons, and the changes that would make it fit. Raises ModelportError for what no memory can help: a
     context beyond the trained one, a task the model cannot do, degrees that cannot be, an engine without its device.
     """
@@ -56,10 +59,10 @@ def plan(
         )
     seconds = time_to_ready(facts, engine, eager=spec.eager, recorded=ready)
     if engine == "vllm" and not any(device.kind == "gpu" for device in devices):
-        return served_cpu.plan(facts, spec, devices, seconds)
+        return served_cpu.plan(facts, spec, devices, seconds, draft)
     room = room_of(devices, engine, spec)
     facts = served.with_cache(facts)
-    question = served.Question(facts, spec, engine, room, version, correction, draft_bytes)
+    question = served.Question(facts, spec, engine, room, version, correction, draft)
     chosen = question.choose()
     made = served.plan_of(question, chosen)
     return replace(
@@ -71,7 +74,13 @@ def plan(
 
 
 def offers(
-    facts: ModelFacts, spec: Spec, engine: str, prices: Sequence[Price] | None = None, *, version: str = ""
+    facts: ModelFacts,
+    spec: Spec,
+    engine: str,
+    prices: Sequence[Price] | None = None,
+    *,
+    version: str = "",
+    draft: ModelFacts | None = None,
 ) -> list[Plan]:
     """Plans on the cheapest machines that fit for sure, cheapest first, one per kind of GPU.
 
@@ -81,34 +90,40 @@ def offers(
     table = market.prices() if prices is None else prices
     found: list[Plan] = []
     kinds: set[str] = set()
-    refused: ModelportError | None = None
+    impossible: ModelportError | None = None
     for name, count in market.shapes(table):
         if len(found) == MOST_OFFERS:
             break
-        if name in kinds or (engine in WAYS and served.refused(facts, spec, GPUS[name])):
+        if name in kinds or (engine in WAYS and refused(facts, spec, GPUS[name], engine)):
             continue
         try:
-            made = _quick(facts, spec, engine, devices_of(Accelerators(GPUS[name], count)), table, version)
+            made = _quick(facts, spec, engine, devices_of(Accelerators(GPUS[name], count)), table, version, draft)
         except ModelportError as error:
-            refused = error
+            impossible = error
             continue
         if made is not None:
             found.append(made)
             kinds.add(name)
-    if refused is not None and not found:
-        raise refused
+    if impossible is not None and not found:
+        raise impossible
     return sorted(found, key=lambda made: made.offer.usd_per_hour if made.offer else float("inf"))
 
 
 def _quick(
-    facts: ModelFacts, spec: Spec, engine: str, on: Sequence[Device], table: Sequence[Price], version: str
+    facts: ModelFacts,
+    spec: Spec,
+    engine: str,
+    on: Sequence[Device],
+    table: Sequence[Price],
+    version: str,
+    draft: ModelFacts | None,
 ) -> Plan | None:
     """The plan where it fits for sure, without advice where it does not."""
     if engine not in WAYS:
         made = plan(facts, spec, on, engine, prices=table)
         return made if made.verdict == "fits" else None
     facts = served.with_cache(facts)
-    question = served.Question(facts, spec, engine, room_of(on, engine, spec), version)
+    question = served.Question(facts, spec, engine, room_of(on, engine, spec), version, draft=draft)
     chosen = question.choose()
     if chosen.verdict != "fits":
         return None
@@ -123,7 +138,15 @@ def _offer(facts: ModelFacts, question: served.Question, chosen: served.Choice, 
     if offer is None or facts.task == "embed":  # whose tokens are read, not generated: not what cost.py estimates
         return offer
     weights = next((part.bytes for part in found.parts if part.name == "weights"), 0)
+    batch = cost.requests(
+        chosen.split,
+        found.kv_tokens.guess,
+        most_of_a_copy=defaults(
+            question.engine, parse_version(question.engine, question.version), room.gpu, chosen.split, chosen.context
+        ).requests,
+        at_once=question.spec.parallel,
+    )
     rate = cost.tokens_per_second(
-        facts, room.gpu, chosen.split, weights, found.cache_bytes.guess, found.kv_tokens.guess
+        facts, room.gpu, chosen.split, weights, found.cache_bytes.guess, found.kv_tokens.guess, batch
     )
     return replace(offer, usd_per_million_tokens=cost.usd_per_million(offer.usd_per_hour, rate))

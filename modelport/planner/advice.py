@@ -9,7 +9,7 @@ from modelport.domain.spec import Spec
 from modelport.errors import ModelportError
 from modelport.planner.gpus import GPUS, devices_of
 from modelport.planner.local_advice import most
-from modelport.planner.offers import Price, cheapest, shapes
+from modelport.planner.offers import GPUS_OF_A_NODE, Price, cheapest, shapes
 from modelport.planner.room import room_of
 from modelport.planner.served import CONTEXT_STEP, Choice, Question, refused
 from modelport.planner.split import splits
@@ -17,6 +17,8 @@ from modelport.planner.split import splits
 MOST_CHANGES = 3
 MOST_FRACTION = 0.95
 """Beyond it engines run out of memory while they serve (vLLM and SGLang docs both advise at most 0.9 to 0.95)."""
+LEFT_OUT = ("memory_fraction", "dtype", "kv_cache_dtype")
+"""Settings without which an engine may do what it refuses with them."""
 COUNTS = (2, 4, 8, 16)
 QUANTIZATIONS = {
     "vllm": ("fp8", "bitsandbytes"),
@@ -58,9 +60,13 @@ def _price(fix: Fix) -> float:
 def _settings(question: Question, table: Sequence[Price]) -> Iterator[Fix]:
     """Shorter, fewer, a smaller cache, a larger share: the same GPUs."""
     spec, room = question.spec, question.room
-    if room.impossible:
-        return
     usd = _usd(table, room.gpu, Split(), room.count)
+    for name in LEFT_OUT if question.barred else LEFT_OUT[:1]:
+        if getattr(spec, name) is not None and (found := _fits(question, **{name: None})):
+            instead = f" ({found.estimate.memory_fraction:.2g})" if name == "memory_fraction" else ""
+            yield Fix(3, f"Leave {name} out{instead}{_told(found, spec)}.", usd)
+    if question.barred:
+        return
     every = splits(question.facts, question.engine, room.count, spec)
     parallel = spec.parallel or 1
     if spec.context:
@@ -74,20 +80,16 @@ def _settings(question: Question, table: Sequence[Price]) -> Iterator[Fix]:
     fp8_cache = room.gpu.fp8 or (room.gpu.vendor == "nvidia" and room.gpu.capability >= KV_FP8_CAPABILITY)
     if fp8_cache and spec.kv_cache_dtype in (None, "auto") and (fixed := _fits(question, kv_cache_dtype="fp8")):
         yield Fix(4, f"Keep the cache in FP8: set kv_cache_dtype to fp8{_told(fixed, spec)}.", usd)
-    if (
-        question.engine == "vllm"
-        and (spec.memory_fraction or 0) < MOST_FRACTION
-        and room.fraction == spec.memory_fraction
-    ):
-        higher = Spec.model_validate({**spec.model_dump(), "memory_fraction": MOST_FRACTION})
-        raised = room_of([room.device] * room.count, question.engine, higher)
-        if (choice := replace(question, spec=higher, room=raised).choose()).verdict == "fits":
-            yield Fix(3, f"Raise memory_fraction to {MOST_FRACTION}{_told(choice, spec)}.", usd)
+    raised = (
+        question.engine == "vllm" and room.fraction == spec.memory_fraction and (room.fraction or 0) < MOST_FRACTION
+    )
+    if raised and (found := _fits(question, memory_fraction=MOST_FRACTION)):
+        yield Fix(3, f"Raise memory_fraction to {MOST_FRACTION}{_told(found, spec)}.", usd)
 
 
 def _quantized(question: Question, table: Sequence[Price]) -> Iterator[Fix]:
     facts, spec, room = question.facts, question.spec, question.room
-    if facts.quantized or spec.quantization or room.impossible:
+    if facts.quantized or spec.quantization or question.barred:
         return
     for name in QUANTIZATIONS.get(question.engine, ()):
         if (name != "fp8" or room.gpu.fp8) and (choice := _fits(question, quantization=name)):
@@ -104,7 +106,9 @@ def _more_gpus(question: Question, table: Sequence[Price]) -> Iterator[Fix]:
     for count in COUNTS:
         if count > room.count and (choice := _on(question, room.device.gpu, count)):
             name, usd = room.device.gpu.name, _usd(table, room.gpu, choice.split, count)
-            yield Fix(6, f"Take {name}:{count} instead of {room.count}{_told(choice, question.spec)}.", usd)
+            yield Fix(
+                6, f"Take {name}:{count} instead of {room.count}{_machines(count)}{_told(choice, question.spec)}.", usd
+            )
             return
 
 
@@ -113,11 +117,11 @@ def _other_gpus(question: Question, table: Sequence[Price]) -> Iterator[Fix]:
     here = question.room.gpu.name
     for name, count in shapes(table):
         gpu = GPUS[name]
-        if name == here or refused(question.facts, question.spec, gpu):
+        if name == here or refused(question.facts, question.spec, gpu, question.engine):
             continue
         if choice := _on(question, gpu, count):
             usd = _usd(table, gpu, choice.split, count)
-            yield Fix(7, f"Take {name}:{count}{_told(choice, question.spec)}.", usd)
+            yield Fix(7, f"Take {name}:{count}{_machines(count)}{_told(choice, question.spec)}.", usd)
             return
 
 
@@ -127,7 +131,8 @@ def _holds(question: Question, split: Split, context: int) -> Callable[[int], bo
 
 def _fits(question: Question, **changed: object) -> Choice | None:
     spec = Spec.model_validate({**question.spec.model_dump(), **changed})
-    choice = replace(question, spec=spec).choose()
+    room = room_of([question.room.device] * question.room.count, question.engine, spec)
+    choice = replace(question, spec=spec, room=room).choose()
     return choice if choice.verdict == "fits" else None
 
 
@@ -143,6 +148,10 @@ def _on(question: Question, gpu: Gpu, count: int) -> Choice | None:
 def _told(choice: Choice, spec: Spec) -> str:
     """What a change gives, where the user left the context open."""
     return "" if spec.context else f" (context {choice.context:,} tokens)"
+
+
+def _machines(count: int) -> str:
+    return f" on {-(-count // GPUS_OF_A_NODE)} machines" if count > GPUS_OF_A_NODE else ""
 
 
 def _usd(table: Sequence[Price], gpu: Gpu, split: Split, count: int) -> float | None:

@@ -26,6 +26,9 @@ MOST_CONTEXT = 1 << 20
 CONTEXT_STEP = 256
 """A context that memory lowered is rounded down to this."""
 MOST_PARALLEL = 4096
+BFLOAT16_CAPABILITY, SGLANG_CAPABILITY = 8.0, 7.5
+NO_FLOAT16 = frozenset({"gemma2", "gemma3", "gemma3_text", "glm4", "plamo2"})
+"""Architectures that vLLM computes in bfloat16 or float32 only (config/model.py _FLOAT16_NOT_SUPPORTED_MODELS)."""
 
 Estimator = Callable[[ModelFacts, Ask], Estimate]
 CacheNeed = Callable[[ModelFacts, Ask, int], int]
@@ -58,9 +61,16 @@ class Question:
     room: Room
     version: str = ""
     correction: float = 1.0
-    draft_bytes: int = 0
+    draft: ModelFacts | None = None
+    """The model that drafts for this one, whole on every GPU."""
     estimator: Estimator = estimate
     cache_need: CacheNeed = cache_need
+
+    @property
+    def barred(self) -> str:
+        """Why the engine would not start, whatever the memory; empty where it would."""
+        known = self.room.device.gpu is not None
+        return self.room.impossible or (refused(self.facts, self.spec, self.room.gpu, self.engine) if known else "")
 
     def judge(self, split: Split, context: int, parallel: int) -> Choice:
         """Whether `parallel` requests of `context` tokens hold beside everything else: for sure, for sure not, or
@@ -72,12 +82,17 @@ class Question:
         verdict: Verdict = "fits" if low >= need else "does_not_fit" if high < need else "too_close"
         if found.doubt and verdict == "fits":
             verdict = "too_close"
-        if self.room.impossible:
-            verdict = "does_not_fit"
         return Choice(split, context, parallel, found, need, verdict)
 
     def choose(self) -> Choice:
-        """The first split, by the rules, that holds what is asked; else one that may; else the one nearest to it."""
+        """The first split, by the rules, that holds what is asked; else one that may; else the one nearest to it.
+
+        Where the engine would not start, it is what memory alone would have made of it, and does not fit.
+        """
+        found = self._nearest()
+        return replace(found, verdict="does_not_fit") if self.barred else found
+
+    def _nearest(self) -> Choice:
         parallel = self.spec.parallel or 1
         every = splits(self.facts, self.engine, self.room.count, self.spec)
         wanted = self.spec.context or min(self.trained, ENOUGH_CONTEXT)
@@ -130,12 +145,13 @@ class Question:
             version=self.version,
             memory_fraction=self.room.fraction,
             kv_dtype=spec.kv_cache_dtype or "auto",
-            dtype=spec.dtype or "auto",
+            dtype=computed_in(self.facts, spec, self.room.gpu, self.engine),
             quantization=quantization(self.facts, spec),
             max_batched_tokens=spec.max_batched_tokens,
             max_requests=spec.parallel,
             eager=spec.eager,
-            draft_bytes=self.draft_bytes,
+            draft_bytes=self.draft.weight_bytes if self.draft else 0,
+            draft_caches=with_cache(self.draft).caches if self.draft else (),
             draft_tokens=spec.speculative.tokens if spec.speculative else 0,
         )
 
@@ -153,17 +169,45 @@ def quantization(facts: ModelFacts, spec: Spec) -> str:
     return "" if facts.quantized else spec.quantization or ""
 
 
-def refused(facts: ModelFacts, spec: Spec, gpu: Gpu) -> str:
-    """Why engines would refuse such a model on a kind of GPU, whatever its memory; empty where they would not.
+def refused(facts: ModelFacts, spec: Spec, gpu: Gpu, engine: str) -> str:
+    """Why an engine would refuse on a kind of GPU what was asked for, whatever the memory; empty where it would not.
 
-    bfloat16 needs compute capability 8.0 (vLLM: platforms/cuda.py check_if_supports_dtype); FP8 see planner/gpus.py.
+    FP8 weights see planner/gpus.py. bfloat16 needs compute capability 8.0 in vLLM and TGI (vLLM: platforms/cuda.py
+    check_if_supports_dtype), and so do FP8 caches; SGLang computes in float16 below it, whatever was asked for, and
+    needs 7.5 (model_runner.py).
     """
     if quantization(facts, spec) == "fp8" and not gpu.fp8:
         return f"{gpu.name} does not compute in FP8: that needs Hopper or newer."
-    dtype = facts.dtype if spec.dtype in (None, "auto") else spec.dtype
-    if dtype == "bfloat16" and gpu.vendor == "nvidia" and 0 < gpu.capability < 8.0:
-        return f"{gpu.name} does not compute in bfloat16, which this model is in: set dtype to float16."
+    if engine == "vllm" and spec.dtype == "float16" and facts.architecture in NO_FLOAT16:
+        return f"vLLM does not compute {facts.architecture} in float16, where it is not stable: set dtype to float32."
+    if not _old(gpu):
+        return ""
+    if engine == "sglang" and gpu.capability < SGLANG_CAPABILITY:
+        return f"SGLang does not run on {gpu.name}: it needs compute capability 7.5 (T4) or newer."
+    if engine != "sglang" and spec.dtype == "bfloat16":
+        return f"{gpu.name} does not compute in bfloat16: set dtype to float16."
+    if (spec.kv_cache_dtype or "").startswith("fp8"):
+        return f"{gpu.name} cannot keep the cache in FP8, which needs an A100 or newer: leave kv_cache_dtype out."
     return ""
+
+
+def computed_in(facts: ModelFacts, spec: Spec, gpu: Gpu, engine: str) -> str:
+    """The dtype that is asked for, or what vLLM falls back to where float16 is all that is left and not stable."""
+    asked = spec.dtype or "auto"
+    return "float32" if asked == "auto" and engine == "vllm" and _falls_back(facts, spec, gpu) == "float32" else asked
+
+
+def _falls_back(facts: ModelFacts, spec: Spec, gpu: Gpu) -> str:
+    """What a model that is in bfloat16 is computed in on a GPU that lacks it (vLLM: config/model.py
+    _resolve_auto_dtype); empty where it is computed as it is."""
+    asked = facts.dtype if spec.dtype in (None, "auto") else spec.dtype
+    if asked != "bfloat16" or not _old(gpu):
+        return ""
+    return "float32" if facts.architecture in NO_FLOAT16 else "float16"
+
+
+def _old(gpu: Gpu) -> bool:
+    return gpu.vendor == "nvidia" and 0 < gpu.capability < BFLOAT16_CAPABILITY
 
 
 def plan_of(question: Question, choice: Choice) -> Plan:
@@ -197,23 +241,28 @@ def plan_of(question: Question, choice: Choice) -> Plan:
 def _reasons(question: Question, choice: Choice, longest: int) -> tuple[str, ...]:
     """What was decided, and where it does not fit, why."""
     facts, spec, room = question.facts, question.spec, question.room
-    said = [*room.said, *filter(None, [refused(facts, spec, room.gpu) if room.device.gpu else ""])]
+    said = [*room.said]
     if spec.quantization and facts.quantized:
         said.append(f"The files are quantized already ({facts.quantized.method}) and are used as they are.")
-    if room.impossible:
-        return (*said, room.impossible)
+    if question.barred:
+        return (*said, question.barred)
+    if other := _falls_back(facts, spec, room.gpu):
+        other = other if question.engine == "vllm" else "float16"
+        said.append(f"{room.gpu.name} does not compute in bfloat16: {question.engine} uses {other} there.")
     requests = "1 request" if choice.parallel == 1 else f"{choice.parallel} requests"
     if choice.verdict == "does_not_fit":
         if choice.estimate.cache_bytes.high < 0:
             largest = max(choice.estimate.parts, key=lambda part: part.bytes)
             what = f"The {largest.name} alone take {show_bytes(largest.bytes)} of the {{}} that may be used of each GPU"
             said.append(what.format(show_bytes(choice.estimate.budget_bytes)) + ", and nothing is left for a cache.")
+        lowered = not spec.context and choice.context < question.trained
+        of = f", the least of the {question.trained:,} that the model was trained for" if lowered else ""
         said.append(
             f"{show_bytes(choice.missing_bytes)} are missing on each GPU for the cache of {requests} of "
-            f"{choice.context:,} tokens."
+            f"{choice.context:,} tokens{of}."
         )
         return tuple(said)
-    said += leftover(facts, question.engine, choice.split, room.count)
+    said += leftover(facts, question.engine, choice.split, room.count, spec)
     if choice.verdict == "too_close":
         surely = f" It fits for sure with a context of {longest:,} tokens." if longest else ""
         said.append(f"Only a start can say: the estimate's interval holds both answers.{surely}")

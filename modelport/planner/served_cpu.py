@@ -22,16 +22,19 @@ BLOCK_TOKENS = 128
 """vLLM's block size on CPU (platforms/cpu.py)."""
 
 
-def plan(facts: ModelFacts, spec: Spec, devices: Sequence[Device], ready_s: Span) -> Plan:
-    """One copy in the CPU's memory; context unasked is 8,192 tokens or what memory holds of them."""
+def plan(
+    facts: ModelFacts, spec: Spec, devices: Sequence[Device], ready_s: Span, draft: ModelFacts | None = None
+) -> Plan:
+    """One copy, with its draft model, in the CPU's memory; unasked, context is 8,192 tokens or what memory holds."""
     device = next(device for device in devices if device.kind == "cpu")
     parallel = spec.parallel or 1
     trained = facts.context_tokens or UNKNOWN_CONTEXT
-    per_token = facts.kv_bytes_per_token
+    models = [facts, draft] if draft else [facts]
+    per_token = sum(model.kv_bytes_per_token for model in models)
 
     def parts(context: int, requests: int) -> tuple[Part, ...]:
         cache = -(-context // BLOCK_TOKENS) * BLOCK_TOKENS * requests * per_token
-        weights = facts.weight_bytes
+        weights = sum(model.weight_bytes for model in models)
         return (
             Part(
                 "weights", weights, weights, weights * 2

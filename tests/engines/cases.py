@@ -10,6 +10,8 @@ from modelport.domain.spec import Spec, Speculative
 
 H100 = Gpu("H100", 79 << 30, "nvidia", 9.0, 3.35e12, True, False, "NVLink 900 GB/s")
 L4 = Gpu("L4", 22 << 30, "nvidia", 8.9, 3e11, False, False, "PCIe 4")
+T4 = Gpu("T4", 14 << 30, "nvidia", 7.5, 3e11, False, False, "PCIe 3")
+V100 = Gpu("V100", 15 << 30, "nvidia", 7.0, 9e11, False, False, "NVLink 300 GB/s")
 MI300X = Gpu("MI300X", 191 << 30, "amd", 942, 5.3e12, True, False, "Infinity Fabric")
 CPU = Device("cpu", "CPU", 2**34, 2**33)
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -57,6 +59,7 @@ CASES: dict[str, tuple[ModelFacts, Plan, Spec]] = {
     "dense-dp4": (facts(), plan(Split(data=4), parallel=100), spec(parallel=100)),
     "moe-ep8": (MOE, plan(Split(tensor=8, expert=8)), spec()),
     "moe-dp8-ep8": (MOE, plan(Split(data=8, expert=8), parallel=256), spec(parallel=256)),
+    "moe-tp4-dp2": (MOE, plan(Split(tensor=4, data=2), parallel=64), spec(parallel=64)),
     "fp8-on-load": (facts(), plan(), spec(quantization="fp8")),
     "awq-as-stored": (facts("org/dense-8b-awq", quantized=stored("awq")), plan(gpu=L4), spec(quantization="awq")),
     "eagle3": (facts(), plan(), spec(speculative=speculative("eagle3", "org/draft@main"))),
@@ -69,12 +72,22 @@ CASES: dict[str, tuple[ModelFacts, Plan, Spec]] = {
         facts(), plan(context=131072, parallel=4), spec(kv_cache_dtype="fp8", max_batched_tokens=8192, dtype="bfloat16")
     ),
     "eager-and-more": (facts(), plan(), spec(eager=True, engine_args=("--tool-call-parser", "hermes"))),
+    "config-alone": (facts("/configs/config.json", revision="", format="config"), plan(), spec()),
     "local-directory": (facts("/models/dense-8b", revision=""), plan(), spec()),
 }  # fmt: skip
 
 OF = {
     "vllm": tuple(CASES),
     "sglang": tuple(name for name in CASES if name != "lora"),
-    "tgi": ("dense-1-gpu", "dense-tp4", "fp8-on-load", "awq-as-stored", "ngram", "lora", "local-directory"),
+    "tgi": (
+        "dense-1-gpu",
+        "dense-tp4",
+        "fp8-on-load",
+        "awq-as-stored",
+        "ngram",
+        "lora",
+        "local-directory",
+        "config-alone",
+    ),
 }
 """Which cases each engine can do; test_commands.py shows what it says of the others."""

@@ -13,7 +13,7 @@ import pytest
 
 from modelport import engines
 from modelport.domain.facts import Adapter
-from modelport.domain.plan import Split
+from modelport.domain.plan import Device, Split
 from modelport.errors import ModelportError
 from tests.engines.cases import (
     CASES,
@@ -24,6 +24,8 @@ from tests.engines.cases import (
     MI300X,
     MOE,
     OF,
+    T4,
+    V100,
     device,
     facts,
     plan,
@@ -302,3 +304,111 @@ def test_check_answers_before_anything_is_planned() -> None:
     assert sglang.check(facts(), spec(), device(H100)) == ()
     with pytest.raises(ModelportError, match="needs Hopper"):
         sglang.check(facts(), spec(quantization="fp8"), device(L4))
+
+
+@pytest.mark.parametrize(
+    ("engine", "args", "instead"),
+    [
+        *(
+            ("vllm", arg, "set `expert_parallel`")
+            for arg in ("-ep", "--enable-expert-p", "--no-enable-expert-parallel")
+        ),
+        *(("vllm", arg, "set `memory_fraction`") for arg in ("--kv-cache-memory-bytes=9", "--num_gpu_blocks_override")),
+        *(("vllm", arg, "set `memory_fraction`") for arg in ("--performance-mode", "--skip-mm-profiling")),
+        *(("vllm", arg, "engines of one machine") for arg in ("--nnodes", "-n2", "-r", "--master-addr", "-dpr")),
+        *(("vllm", arg, "engines of one machine") for arg in ("--data-parallel-rank", "-dpl=1", "-dpb")),
+        *(("vllm", arg, "set `task`") for arg in ("--runner", "--task", "--convert")),
+        *(("vllm", arg, "set `tensor_parallel`") for arg in ("-dcp", "-dcp=2", "-t", "-pcp")),
+        ("vllm", "--load-format", "follows from `model`"),
+        ("vllm", "--allowed-local-media-path=/", "read files of this machine"),
+        *(("sglang", arg, "set `memory_fraction`") for arg in ("--max-total-tokens", "--swa-full-tokens-ratio")),
+        *(("sglang", arg, "set `memory_fraction`") for arg in ("--mamba-full-memory-ratio", "--max-mamba-cache-size")),
+        *(("sglang", arg, "engines of one machine") for arg in ("--dist-init-addr", "--nnodes=2", "--node-rank")),
+        ("sglang", "--delete-ckpt-after-loading", "deletes the model's files"),
+        ("sglang", "--load-format", "follows from `model`"),
+        ("tgi", "--max-batch-total-tokens", "set `memory_fraction`, `context` or `parallel`"),
+        ("tgi", "--master-port", "engines of one machine"),
+    ],
+)
+def test_what_would_undo_the_plan_is_refused_with_what_to_set_instead(engine: str, args: str, instead: str) -> None:
+    assert instead in refused(engine, facts(), plan(), spec(engine_args=(args,)))
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang", "tgi"])
+def test_code_that_a_model_brings_is_run_only_as_written_and_is_said(engine: str) -> None:
+    made = launch(engine, facts(), plan(), spec(engine_args=("--trust-remote-code",)))
+    assert made.argv[-1] == "--trust-remote-code" and any("runs the Python files" in note for note in made.notes)
+    assert not any("runs the Python files" in note for note in launch(engine, facts(), plan(), spec()).notes)
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang", "tgi"])
+def test_a_config_alone_is_never_named_as_a_model(engine: str) -> None:
+    made = launch(engine, *CASES["config-alone"])
+    assert "MODEL" in made.argv and not any("config.json" in arg for arg in made.argv)
+    assert any("A config.json alone cannot be started" in note for note in made.notes)
+    mtp = launch("sglang", CASES["config-alone"][0], plan(), spec(speculative=speculative("mtp")))
+    assert mtp.argv[mtp.argv.index("--speculative-draft-model-path") + 1] == "MODEL"
+
+
+def test_more_gpus_than_a_machine_has_are_said_with_the_command() -> None:
+    wide, one = plan(Split(tensor=8, pipeline=2)), plan(Split(tensor=8))
+    for engine, option in (("vllm", "--nnodes"), ("sglang", "--dist-init-addr")):
+        notes = launch(engine, facts(), wide, spec(accelerators="H100:16")).notes
+        assert any("does not start as it is: 16 GPUs are 2 machines of 8" in n and option in n for n in notes)
+        assert not any("machines" in note for note in launch(engine, facts(), one, spec()).notes)
+    assert "which it does not have" in launch("tgi", facts(), plan(Split(tensor=16)), spec()).notes[0]
+
+
+def test_a_machine_that_has_more_gpus_is_not_doubted(tmp_path: Path) -> None:
+    install(tmp_path, "vllm", "0.32.0")
+    assert launch("vllm", facts(), plan(Split(tensor=16)), spec(accelerators=None)).notes == ()
+
+
+def test_sglang_shares_experts_out_over_copies_only_as_it_was_asked_to() -> None:
+    plain = launch("sglang", *CASES["moe-tp4-dp2"]).argv
+    assert plain[plain.index("--tp-size") + 1] == "4" and plain[plain.index("--dp-size") + 1] == "2"
+    assert not {"--ep-size", "--enable-dp-attention"} & set(plain)
+    assert plain[plain.index("--max-running-requests") + 1] == "32"
+    shared = launch("sglang", *CASES["moe-dp8-ep8"]).argv
+    assert {"--ep-size", "--enable-dp-attention"} <= set(shared)
+    assert "copies of one GPU each" in refused("sglang", MOE, plan(Split(tensor=2, data=4, expert=8)), spec())
+
+
+def test_dp_attention_is_for_models_that_sglang_has_it_for(tmp_path: Path) -> None:
+    asked, split = spec(data_parallel=8, expert_parallel=8), plan(Split(data=8, expert=8))
+    for kind in ("deepseek_v3", "kimi_k2", "llama4_text", "glm4_moe", "minimax_m2"):
+        assert "--enable-dp-attention" in launch("sglang", replace(MOE, architecture=kind), split, asked).argv
+    assert "not known to share experts out" in refused("sglang", replace(MOE, architecture="mixtral"), split, asked)
+    install(tmp_path, "sglang", "0.5.6")
+    older = refused("sglang", replace(MOE, architecture="minimax_m2"), split, asked)
+    assert "sglang 0.5.6" in older and "minimax_m2" in older
+
+
+def test_a_step_of_vllm_holds_a_token_of_each_request() -> None:
+    message = refused("vllm", facts(), plan(), spec(parallel=128, max_batched_tokens=100))
+    assert "less than the 128 requests" in message and "set max_batched_tokens 128 or more" in message
+    four = spec(parallel=128, max_batched_tokens=100, data_parallel=4)
+    assert "--max-num-batched-tokens" in launch("vllm", facts(), plan(Split(data=4), parallel=128), four).argv
+    assert launch("sglang", facts(), plan(), spec(parallel=128, max_batched_tokens=100))
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang", "tgi"])
+def test_bfloat16_is_refused_where_it_was_asked_of_gpus_that_lack_it(engine: str) -> None:
+    message = refused(engine, facts(), plan(gpu=T4), spec(dtype="bfloat16"))
+    assert "8.0 or newer" in message and "T4 has 7.5: set dtype float16" in message
+    for gpu in (H100, L4, MI300X):
+        assert "bfloat16" in launch(engine, facts(), plan(gpu=gpu), spec(dtype="bfloat16")).argv
+    assert launch(engine, facts(), plan(gpu=T4), spec(dtype="float16"))
+    assert launch(engine, facts(), plan(device=Device("gpu", "a GPU", 1 << 34, 1 << 34)), spec(dtype="bfloat16"))
+
+
+def test_fp8_keys_and_values_are_refused_by_vllm_on_older_gpus() -> None:
+    for gpu in (T4, V100):
+        message = refused("vllm", facts(), plan(gpu=gpu), spec(kv_cache_dtype="fp8_e5m2"))
+        assert "kv_cache_dtype fp8_e5m2 with vllm needs" in message and "leave kv_cache_dtype out" in message
+    assert launch("vllm", facts(), plan(gpu=L4), spec(kv_cache_dtype="fp8"))
+
+
+def test_sglang_is_not_planned_on_gpus_it_does_not_run_on() -> None:
+    assert "7.5 or newer (T4), and V100 has 7.0" in refused("sglang", facts(), plan(gpu=V100), spec())
+    assert launch("sglang", facts(), plan(gpu=T4), spec())

@@ -10,7 +10,9 @@ from modelport import engines
 from modelport.catalog import resolve
 from modelport.domain.plan import Device, Plan
 from modelport.domain.spec import Spec
+from modelport.engines.flags import extra
 from modelport.engines.llamacpp import SERVER, LlamaCpp
+from modelport.engines.refused_llamacpp import REFUSED
 from modelport.errors import ModelportError
 from tests.catalog.write_gguf import llama
 
@@ -82,7 +84,7 @@ def test_arguments_pass_to_a_llama_server_save_those_that_would_undo_ours(
 ) -> None:
     facts = resolve(str(llama(tmp_path / "m.gguf")))
     monkeypatch.setenv("PATH", str(tmp_path))
-    wanted = Spec(model="m", name="chat", engine_args=("-fa", "on", "-mg", "1", "--cache-type-k", "q8_0"))
+    wanted = Spec(model="m", name="chat", engine_args=("-fa", "on", "--no-slots", "-C", "f", "-to"))
     with pytest.raises(ModelportError, match="need a `llama-server` on PATH"):
         LlamaCpp().launch(facts, plan(), wanted)
     binary = tmp_path / "llama-server"
@@ -92,6 +94,36 @@ def test_arguments_pass_to_a_llama_server_save_those_that_would_undo_ours(
     for arg in ("--api-key-file", "--api_key", "--host", "-m", "--model-url", "-hf", "--alias", "--ssl-key-file"):
         with pytest.raises(ModelportError, match="not passed on to llamacpp"):
             LlamaCpp().launch(facts, plan(), wanted.model_copy(update={"engine_args": (arg, "x")}))
+
+
+@pytest.mark.parametrize(
+    ("args", "instead"),
+    [
+        *((arg, "set `model`") for arg in ("-hfr", "-hff", "--docker-repo", "-dr", "--fim-qwen-1.5b-default")),
+        *((arg, "set `model`") for arg in ("--gpt-oss-20b-default", "--embd-gemma-default", "--models-dir")),
+        *((arg, "set `accelerators`") for arg in ("-ngl", "--n_gpu_layers", "-ts", "-sm", "-mg", "-dev", "-ot")),
+        *((arg, "set `max_batched_tokens`") for arg in ("-ub", "--ubatch-size", "-b")),
+        *((arg, "set `context` or `parallel`") for arg in ("-ctk", "--cache-type-v", "-nkvo")),
+        *((arg, "without a draft model") for arg in ("-md", "-hfd", "--spec-draft-model")),
+        *((arg, "run programs on this machine") for arg in ("--tools", "-ag", "--mcp-servers-json")),
+        ("--media-path", "read files of this machine"),
+        ("--rpc", "engines of one machine"),
+        ("-cram", "set `memory_fraction`, `context` or `parallel`"),
+    ],
+)
+def test_what_would_undo_the_plan_is_refused_with_what_to_set_instead(args: str, instead: str) -> None:
+    with pytest.raises(ModelportError) as caught:
+        extra("llamacpp", (args, "x"), REFUSED, joined=False)
+    assert caught.value.param == "engine_args" and instead in caught.value.message
+
+
+def test_every_long_option_that_is_refused_is_one_of_llama_cpp() -> None:
+    package = pytest.importorskip("xllamacpp")
+    program = b"".join(path.read_bytes() for path in Path(package.__file__).parent.glob("*.so"))
+    older = {"--embd-bge-small-en-default", "--embd-e5-small-en-default", "--embd-gte-small-default"}
+    older |= {"--tts-oute-default"}
+    long = {flag for flag in REFUSED if flag.startswith("--")} - older
+    assert not [flag for flag in long if b"\0" + flag.encode() + b"\0" not in program]
 
 
 def test_what_llamacpp_does_not_do_is_said_instead_of_left_out(tmp_path: Path) -> None:

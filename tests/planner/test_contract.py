@@ -34,19 +34,35 @@ def answer(question: Question) -> dict[str, Any]:
     return {"fits": chosen.verdict == "fits"} | {name: getattr(chosen.split, name) for name in DEGREES}
 
 
-@each_vector
-def test_ours_is_what_stands_beside_the_contracts(vector: dict[str, Any], engine: str) -> None:
-    plain = replace(asked(vector, engine), estimator=simple_estimate, cache_need=simple_need)
-    assert answer(plain) == vector["ours"][engine]
+def both(vector: dict[str, Any], engine: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """By the plain figures, which can be checked by hand, and as calibrated; printed where they differ."""
+    question = asked(vector, engine)
+    plain = answer(replace(question, estimator=simple_estimate, cache_need=simple_need))
+    calibrated = answer(question)
+    if plain != calibrated:
+        print(f"{vector['model']} on {vector['accelerators']} {vector['quantization']} by {engine}:")
+        print(f"  by the plain figures {plain}\n  as calibrated        {calibrated}")
+    return plain, calibrated
 
 
 @each_vector
-def test_calibrated_memory_says_the_same_unless_it_is_tight(vector: dict[str, Any], engine: str) -> None:
-    found = answer(asked(vector, engine))
+def test_ours_and_the_calibrated_are_what_stands_beside_the_contracts(vector: dict[str, Any], engine: str) -> None:
+    plain = vector["ours"][engine]
+    assert both(vector, engine) == (plain, vector.get("calibrated", {}).get(engine, plain))
+
+
+@each_vector
+def test_no_split_of_ours_cuts_heads(vector: dict[str, Any], engine: str) -> None:
     shape = DATA["models"][vector["model"]]
-    assert shape["heads"] % found["tensor"] == 0
-    assert shape["kv"] % found["tensor"] == 0 or found["tensor"] % shape["kv"] == 0
-    assert vector.get("tight") or found == vector["ours"][engine]
+    for found in both(vector, engine):
+        assert shape["heads"] % found["tensor"] == 0
+        assert shape["kv"] % found["tensor"] == 0 or found["tensor"] % shape["kv"] == 0
+
+
+def test_the_calibrated_stands_beside_ours_only_where_it_differs_and_is_named() -> None:
+    for vector in DATA["vectors"]:
+        for engine, found in vector.get("calibrated", {}).items():
+            assert found != vector["ours"][engine] and "calibrated" in vector["why"]
 
 
 def test_where_ours_differs_a_reason_stands_beside_it() -> None:

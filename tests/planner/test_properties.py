@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from modelport.domain.facts import Cache, ModelFacts
@@ -56,8 +56,7 @@ def test_more_context_or_more_at_once_never_lowers_the_need(
     assert small.need_bytes <= large.need_bytes
     fixed = [sum(part.bytes for part in choice.estimate.parts) for choice in (small, large)]
     assert fixed[0] + small.need_bytes <= fixed[1] + large.need_bytes
-    order = ["fits", "too_close", "does_not_fit"]
-    assert order.index(small.verdict) <= order.index(large.verdict)
+    assert ORDER.index(small.verdict) <= ORDER.index(large.verdict)
 
 
 @settings(deadline=None)
@@ -72,6 +71,40 @@ def test_more_memory_never_turns_fits_into_unfit(
         planned(facts, engine, gpu, count, context=context, parallel=parallel).verdict for gpu in (small, large)
     )
     assert before != "fits" or after == "fits"
+
+
+ORDER = ("fits", "too_close", "does_not_fit")
+
+
+@settings(deadline=None)
+@given(
+    models,
+    engines,
+    kinds,
+    st.integers(1, 17),
+    st.integers(1, 17),
+    st.none() | contexts,
+    st.none() | requests,
+    st.none() | st.floats(0.5, 0.95),
+)
+@example(MIXTRAL.facts(), "vllm", GPUS["A10G"], 8, 9, None, None, None)
+@example(MIXTRAL.facts(), "vllm", GPUS["L40S"], 4, 5, None, None, None)
+@example(LLAMA_8B.facts(), "sglang", GPUS["A10G"], 6, 7, 32_768, 256, None)
+def test_more_gpus_of_a_kind_never_make_a_verdict_worse(
+    facts: ModelFacts,
+    engine: str,
+    gpu: Gpu,
+    count: int,
+    more: int,
+    context: int | None,
+    parallel: int | None,
+    fraction: float | None,
+) -> None:
+    few, many = (
+        planned(facts, engine, gpu, number, context=context, parallel=parallel, memory_fraction=fraction)
+        for number in sorted((count, more))
+    )
+    assert ORDER.index(many.verdict) <= ORDER.index(few.verdict), (few.split, many.split)
 
 
 @settings(deadline=None)

@@ -35,7 +35,7 @@ def asked(
     spec = Spec.model_validate({"model": "x", **wanted})
     facts = model.facts() if isinstance(model, Shape) else model
     room = room_of(devices_of(accelerators(gpus)), engine, spec)
-    return Question(facts, spec, engine, room, "", correction, 0, simple_estimate, simple_need)
+    return Question(facts, spec, engine, room, "", correction, None, simple_estimate, simple_need)
 
 
 def planned(model: Shape | ModelFacts, gpus: str, engine: str = "vllm", **wanted: Any) -> Plan:

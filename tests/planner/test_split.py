@@ -85,9 +85,69 @@ def test_experts_shared_out_whole_are_not_cut() -> None:
 
 def test_experts_go_over_all_gpus_that_one_engine_can_give_them_to() -> None:
     assert [one.expert for one in split("vllm", 8, MIXTRAL)[:4]] == [8, 8, 8, 8]
-    assert [one.expert for one in split("sglang", 8, MIXTRAL)[:4]] == [1, 2, 4, 8]
+    assert [one.expert for one in split("sglang", 8, MIXTRAL)[:4]] == [1, 1, 1, 8]
     assert {one.expert for one in split("tgi", 8, MIXTRAL)} == {1}
     assert {one.expert for one in split("vllm", 6, MIXTRAL) if one.tensor * one.data == 6} == {1}
+
+
+def test_copies_of_sglang_have_their_experts_cut_by_tensor_parallelism() -> None:
+    for one in split("sglang", 8, MIXTRAL):
+        assert one.expert == (one.tensor if one.data == 1 and 8 % one.tensor == 0 else 1)
+
+
+@pytest.mark.parametrize("tensor", [None, 1])
+def test_experts_over_copies_of_sglang_only_where_asked_for(tensor: int | None) -> None:
+    wanted = {"data_parallel": 8, "expert_parallel": 8, "tensor_parallel": tensor}
+    assert split("sglang", 8, MIXTRAL, **wanted) == [Split(1, 1, 8, 8)]
+    assert split("sglang", 8, MIXTRAL, expert_parallel=8)[0] == Split(8, 1, 1, 8)
+    assert split("sglang", 8, MIXTRAL, expert_parallel=8, tensor_parallel=1) == [Split(1, 1, 8, 8)]
+
+
+@pytest.mark.parametrize(
+    ("engine", "wanted", "sentence"),
+    [
+        (
+            "sglang",
+            {"tensor_parallel": 2, "data_parallel": 4, "expert_parallel": 2},
+            "must be 1 or tensor with one copy, or data with tensor 1, not 2",
+        ),
+        ("sglang", {"tensor_parallel": 4, "expert_parallel": 8}, "must be 1 or tensor with one copy"),
+        ("vllm", {"tensor_parallel": 2, "data_parallel": 2, "expert_parallel": 2}, "which is 4, not 2"),
+        ("vllm", {"expert_parallel": 16}, "expert_parallel is 16, but there are 8 GPUs"),
+    ],
+)
+def test_experts_that_cannot_be_shared_out_so_are_refused(engine: str, wanted: dict, sentence: str) -> None:
+    sixteen = replace(MIXTRAL, experts=16)
+    with pytest.raises(ModelportError, match=sentence):
+        split(engine, 8, sixteen, **wanted)
+
+
+def test_vllm_takes_as_many_copies_as_the_experts_asked_for_need() -> None:
+    found = split("vllm", 8, MIXTRAL, expert_parallel=4)
+    assert found[0] == Split(1, 1, 4, 4) and {one.expert for one in found} == {4}
+    assert all(one.tensor * one.data == 4 for one in found)
+
+
+def test_fewer_gpus_are_tried_where_they_share_the_experts_out_evenly() -> None:
+    found = split("vllm", 5, MIXTRAL)
+    assert Split(2, 1, 2, 4) in found and Split(1, 1, 4, 4) in found
+    assert found.index(Split(1, 1, 5, 1)) < found.index(Split(1, 1, 4, 4))
+    said = leftover(MIXTRAL.facts(), "vllm", Split(1, 1, 4, 4), 5)
+    assert said[-1] == "1 of 5 GPUs stays idle: 8 experts cannot be shared out evenly over more of them."
+
+
+def test_what_spans_machines_says_that_it_is_not_started_yet() -> None:
+    facts = LLAMA_70B.facts()
+    said = leftover(facts, "vllm", Split(8, 2), 16)[-1]
+    assert said.startswith("16 GPUs are 2 machines of 8") and "multi-node mode is needed" in said
+    assert not any("machines" in sentence for sentence in leftover(facts, "vllm", Split(8), 16))
+
+
+def test_gpus_left_over_by_what_was_asked_for_say_so() -> None:
+    spec = Spec(model="x", data_parallel=2)
+    assert leftover(LLAMA_8B.facts(), "vllm", Split(1, 1, 2), 8, spec)[-1] == (
+        "6 of 8 GPUs stay idle: 2 copies were asked for."
+    )
 
 
 def test_tgi_has_one_copy_and_no_stages() -> None:

@@ -1,0 +1,54 @@
+"""Caveat: what a command cannot do by itself, said beside it so that it does not look as if it could."""
+
+from pathlib import Path
+
+from modelport.domain.facts import ModelFacts
+from modelport.domain.plan import Plan
+from modelport.domain.spec import Spec
+from modelport.engines import source
+
+GPUS_OF_A_MACHINE = 8
+"""The usual node of data centre GPUs (HGX and OAM boards hold 8)."""
+MODEL = "MODEL"
+"""Stands in a command for a model that is not there."""
+MULTI_NODE = {
+    "vllm": "its --nnodes, --node-rank and --master-addr on each",
+    "sglang": "its --nnodes, --node-rank and --dist-init-addr on each",
+    "llamacpp": "its RPC servers on the others",
+}
+"""How an engine spans machines (vllm/engine/arg_utils.py, sglang/srt/server_args.py, llama.cpp's tools/rpc)."""
+TRUST = "--trust-remote-code runs the Python files that come with the model, with all that this account may do."
+
+
+def path(facts: ModelFacts) -> str:
+    """What an engine is told to load: MODEL where all there is is a config.json."""
+    return MODEL if _config_alone(facts) else facts.path
+
+
+def caveats(engine: str, facts: ModelFacts, plan: Plan, spec: Spec) -> tuple[str, ...]:
+    """One sentence each."""
+    said: list[str] = []
+    if _config_alone(facts):
+        said.append(f"A config.json alone cannot be started: put the model's Hub id or directory for {MODEL}.")
+    if spec.accelerators and plan.split.gpus > GPUS_OF_A_MACHINE:
+        machines = -(-plan.split.gpus // GPUS_OF_A_MACHINE)
+        how = f", {MULTI_NODE[engine]}" if engine in MULTI_NODE else " which it does not have"
+        said.append(
+            f"This command is of one machine and does not start as it is: {plan.split.gpus} GPUs are {machines} "
+            f"machines of {GPUS_OF_A_MACHINE}, which needs a multi-node mode of {engine}{how}; Modelport does not "
+            "start that yet."
+        )
+    if any(_trusts(arg) for arg in spec.engine_args):
+        said.append(TRUST)
+    return tuple(said)
+
+
+def _config_alone(facts: ModelFacts) -> bool:
+    local = source.kind(facts.path) == "local"
+    return facts.format == "config" and local and not Path(facts.path).is_dir()
+
+
+def _trusts(arg: str) -> bool:
+    """Also by a beginning that no other option has: vLLM and SGLang have `--trust-request-chat-template` too."""
+    given = arg.partition("=")[0].replace("_", "-").lower()
+    return given.startswith("--trust-rem") and "--trust-remote-code".startswith(given)
