@@ -175,11 +175,9 @@ def keys(settings: Settings) -> Keys:
     return StoreKeys(open_store(settings.state_dir))
 
 
-def plans(settings: Settings, *, ask: bool = True) -> Plans:
-    """The verbs that plan: control's where one serves, unless not to be asked, else our own, with the same recorded
-    starts and this process's own environment."""
-    if ask and settings.socket.exists() and running(settings):
-        return verbs(settings)
+def plans(settings: Settings) -> Plans:
+    """The verbs that plan, done in this process, also where one serves: with the starts recorded there, and with the
+    caller's own environment (HF_TOKEN, HF_ENDPOINT, cloud credentials)."""
     from modelport.control.control import StorePlans
     from modelport.store import open_store
 

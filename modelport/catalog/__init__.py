@@ -1,9 +1,11 @@
 """The catalog answers: what is this model? A source goes in, ModelFacts come out."""
 
 import os
+import re
 from pathlib import Path
 
 from modelport.catalog.aliases import ALIASES, alias_directory
+from modelport.catalog.clean import cleaned
 from modelport.catalog.local import local_facts
 from modelport.domain.facts import ModelFacts
 from modelport.errors import MODEL_NOT_FOUND, ModelportError, nearest
@@ -25,14 +27,12 @@ def resolve(source: str) -> ModelFacts:
 
 def _found(source: str) -> ModelFacts:
     if source not in ALIASES and not os.path.exists(os.path.expanduser(source)):
-            from modelport.catalog.remote import remote_facts  # HTTP, for those who need it
+        from modelport.catalog.remote import remote_facts  # HTTP, for those who need it
 
-            if facts := remote_facts(source):
-                return facts
-        path = alias_directory(source) if source in ALIASES else _existing(source)
-        return local_facts(source, path, resolve)
-    except OSError as error:
-        raise ModelportError(f"{source!r} cannot be read: {error.strerror or error}.", param="model") from None
+        if facts := remote_facts(source):
+            return facts
+    path = alias_directory(source) if source in ALIASES else _existing(source)
+    return local_facts(source, path, resolve)
 
 
 def _existing(source: str) -> Path:
@@ -43,8 +43,14 @@ def _existing(source: str) -> Path:
         # ValueError: a zero byte in the name. RuntimeError: `~nobody` has no home.
         raise ModelportError(
             f"No model {source!r}: it is neither a file or directory here nor an alias ({', '.join(sorted(ALIASES))})."
-            + nearest(source, tuple(ALIASES)),
+            + (_written_as(source) or nearest(source, tuple(ALIASES))),
             MODEL_NOT_FOUND,
             param="model",
         ) from None
     return path
+
+
+def _written_as(source: str) -> str:
+    """A hint for the address of a model's page, as browsers show it."""
+    page = re.match(r"https?://[^/]+/(?P<id>[\w.-]+/[\w.-]+)(/|$)", source, re.ASCII)
+    return f" For a model of the Hub write {page['id']}." if page else ""

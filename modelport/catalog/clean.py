@@ -5,7 +5,7 @@ from typing import Any
 
 from modelport.domain.facts import ModelFacts
 
-MOST_CHARACTERS = 200
+MOST_CHARACTERS = 400
 EXACT = frozenset({"source", "path"})
 """What the user wrote and what an engine opens: these must stay as they are."""
 

@@ -36,7 +36,9 @@ def must_be_whole(facts: ModelFacts, config: Mapping[str, Any], *, packed: bool 
         return
     if facts.quantized:
         # 8 bits are also what stands in where the config does not say how many: then there may be 4.
-        whole = facts.weight_bytes * 2 >= (implied.weight_bytes if facts.quantized.bits <= 4 else implied.weight_bytes / 2)
+        whole = facts.weight_bytes * 2 >= (
+            implied.weight_bytes if facts.quantized.bits <= 4 else implied.weight_bytes / 2
+        )
     elif facts.precision == "tensors":
         whole = facts.parameters * 2 >= implied.parameters
     else:

@@ -18,7 +18,15 @@ from modelport.catalog.caches import (
     mamba2_sizes,
     mamba_sizes,
 )  # fmt: skip
-from modelport.catalog.families import DRAFT_COPIES, GATED_QUERIES, HALVED, UNGATED, tied_by_default
+from modelport.catalog.families import (
+    DRAFT_COPIES,
+    GATED_QUERIES,
+    GATED_TOWERS,
+    HALVED,
+    TWO_LAYER_PROJECTORS,
+    UNGATED,
+    tied_by_default,
+)
 from modelport.catalog.fields import Fields, missing
 from modelport.catalog.layers import EXPERTS, TOP_K, Layer, number_in
 from modelport.catalog.quantized import Storage
@@ -129,7 +137,8 @@ def weights_of(fields: Fields, layers: Sequence[Layer], storage: Storage, rest_b
         add("other", 3 * len(layers) * hidden * narrow, len(layers), "none")
     add("norms", 2 * len(layers) * hidden + hidden, len(layers), "none")
     # vLLM splits vision towers as it does the rest (mm_encoder_tp_mode "weights", its default), audio towers not.
-    add("vision", tower_of(fields.inner("vision_config"), hidden), 0, "tensor")
+    second = hidden * hidden if fields.wrapper in TWO_LAYER_PROJECTORS and fields.has("vision_config") else 0
+    add("vision", tower_of(fields.inner("vision_config"), hidden) + second, 0, "tensor")
     add("audio", tower_of(fields.inner("audio_config"), hidden), 0, "none")
     block, copies = _draft(fields, layers, found)
     add("draft", block, 0, "tensor")
@@ -156,15 +165,22 @@ def tower_of(tower: Fields, language_hidden: int) -> int:
         inner = width * tower.number("mlp_ratio")
     else:
         inner = tower.number("intermediate_size", "encoder_ffn_dim", "ffn_dim", default=4 * width)
-    gated = 3 if tower.kind in ("qwen2_5_vl", "pixtral", "gemma4_vision", "mllama_gated") else 2
+    gated = 3 if tower.kind in GATED_TOWERS else 2
+    depth += tower.number("num_global_layers")  # Mllama: layers over all tiles behind those of each tile
     patch = (
         tower.number("patch_size", "spatial_patch_size", default=14) ** 2
         * 3
         * tower.number("temporal_patch_size", default=1)
     )
     merged = width * tower.number("spatial_merge_size", default=1) ** 2
+    if tower.has("vision_output_dim") and tower.has("max_num_tiles"):  # Mllama: several layers' outputs side by side
+        merged = tower.need("vision_output_dim")
     out = tower.number("out_hidden_size", default=language_hidden)
     positions = 2 * tower.number("position_embedding_size") * width  # Gemma 4: a table for each direction
+    if tower.has("max_num_tiles"):  # Mllama: a table of positions for each tile of each aspect ratio
+        ratios = len(tower.get("supported_aspect_ratios") or ()) + 1
+        patches = (tower.number("image_size") // tower.number("patch_size", default=14)) ** 2 + 1
+        positions += ratios * tower.number("max_num_tiles") * patches * width
     projector = merged * (merged if merged > width else 0) + merged * out
     return depth * (4 * width * width + gated * width * inner) + patch * width + positions + projector
 

@@ -12,8 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-from modelport.catalog.config import facts_of_config
 from modelport.catalog.complete import holds_packed, must_be_whole
+from modelport.catalog.config import facts_of_config
 from modelport.catalog.mistral import config_of_params
 from modelport.catalog.quantized import SEPARATE
 from modelport.catalog.readable import local_file

@@ -18,6 +18,13 @@ UNGATED = frozenset({
     "xglm",
 })  # fmt: skip
 
+# Vision towers whose feed-forward part has a gate (Qwen2_5_VLMLP, PixtralMLP, Gemma4VisionMLP). The 32B and 72B
+# Qwen2.5-VL give the whole model's type to their tower.
+GATED_TOWERS = frozenset({"qwen2_5_vl", "qwen2_5_vl_vision", "pixtral", "gemma4_vision"})
+
+# Models whose tower's output passes two matrices, the second square (LlavaMultiModalProjector: linear_1, linear_2).
+TWO_LAYER_PROJECTORS = frozenset({"llava", "llava_next", "llava_next_video", "llava_onevision", "vipllava", "mistral3"})
+
 # `intermediate_size` counts gate and up together (Qwen 1; modeling_qwen.py: w1 and w2 of half of it each).
 HALVED = frozenset({"qwen"})
 
@@ -60,6 +67,25 @@ UNKNOWN_CACHE = {
 
 # bytes of one element as `torch_dtype` names it
 DTYPE_BYTES = {"float64": 8, "float32": 4, "float": 4, "bfloat16": 2, "float16": 2, "half": 2, "float8_e4m3fn": 1}
+
+
+# Language models whose arithmetic is held by tests against published files or against transformers' own modules.
+KNOWN = frozenset({
+    "apertus", "arcee", "biogpt", "bloom", "chatglm", "codegen", "cohere", "cohere2", "deepseek_v2", "deepseek_v3",
+    "deepseek_v32", "ernie4_5", "ernie4_5_moe", "exaone4", "falcon", "falcon_h1", "flex_olmo", "gemma", "gemma2",
+    "gemma3_text", "gemma3n_text", "gemma4_text", "glm4", "glm4_moe", "glm4v_moe", "glm_moe_dsa", "gpt2",
+    "gpt_bigcode", "gpt_neo", "gpt_neox", "gpt_oss", "gptj", "granite", "granitemoe", "granitemoehybrid", "helium",
+    "jamba", "kimi_k2", "kimi_linear", "lfm2", "llama", "llama4_text", "minimax", "minimax_m2", "mistral", "mixtral",
+    "mllama_text_model", "mpt", "nemotron_h", "olmo2", "olmoe", "opt", "persimmon", "phi", "phi3", "phimoe", "qwen2",
+    "qwen2_5_vl", "qwen2_audio", "qwen2_moe", "qwen2_vl", "qwen3", "qwen3_5_moe_text", "qwen3_5_text", "qwen3_moe",
+    "qwen3_next", "qwen3_vl_moe", "qwen3_vl_text", "seed_oss", "smollm3", "stablelm", "starcoder2", "xverse",
+})  # fmt: skip
+
+
+def known(model_type: str) -> bool:
+    """Whether the arithmetic was checked for this `model_type` of a language model; else its sizes are what a plain
+    transformer with the same keys would have. Encoders count: all of them are plain."""
+    return model_type in KNOWN or model_type in ENCODERS
 
 
 def tied_by_default(kind: str, hidden_size: int) -> bool:

@@ -1,12 +1,13 @@
 """Fields: typed access to a model's config.json, whatever its family calls things.
 
 Language models inside of multimodal ones say their sizes in a nested part (`text_config` and its like); what is not
-there is looked for above.
+there is what its class assumes (defaults.py), then looked for above.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
+from modelport.catalog.defaults import assumed, class_of
 from modelport.errors import ModelportError
 
 NESTED = ("text_config", "llm_config", "language_config", "language_model_config", "thinker_config", "decoder")
@@ -17,13 +18,19 @@ MOST_LAYERS = 4096
 class Fields:
     """One config. Lookups try each of several names, in the language model's part first; null counts as absent."""
 
-    def __init__(self, source: str, config: Mapping[str, Any]) -> None:
+    def __init__(self, source: str, config: Mapping[str, Any], nested_kind: str | None = None) -> None:
+        """`nested_kind` is given for what is itself a part of a config: the `model_type` its class has."""
         self.source, self.top = source, config
         self.parts: list[Mapping[str, Any]] = [config]
-        while inner := next((v for k in NESTED if isinstance(v := self.parts[0].get(k), Mapping) and v), None):
-            if len(self.parts) > 4:
+        if nested_kind is not None:
+            self.parts.append(assumed(nested_kind, config))
+        inner, kind, depth = config, nested_kind or _kind_of(config), 0
+        while key := next((k for k in NESTED if _is_part(inner, kind, k)), None):
+            if (depth := depth + 1) > 4:
                 raise self.broken(NESTED[0], "nested too deeply")
-            self.parts.insert(0, cast(Mapping[str, Any], inner))
+            inner = cast(Mapping[str, Any], inner[key])
+            kind = class_of(kind, key, _kind_of(inner))
+            self.parts[:0] = [inner, assumed(kind, inner)]
 
     def get(self, *names: str) -> Any:
         for part in self.parts:
@@ -80,12 +87,20 @@ class Fields:
 
     def inner(self, name: str) -> "Fields":
         """A part of the config (`vision_config`) as Fields of its own, empty where it is absent."""
-        return Fields(self.source, self.part(name))
+        if not isinstance(self.get(name), Mapping):
+            return Fields(self.source, {})
+        part = self.part(name)
+        return Fields(self.source, part, class_of(_kind_of(self.top), name, _kind_of(part)))
 
     @property
     def kind(self) -> str:
         """`model_type` of the language model."""
         return self.text("model_type").lower()
+
+    @property
+    def wrapper(self) -> str:
+        """`model_type` of the whole, which around a language model is another one: `llava`, `gemma3`."""
+        return _kind_of(self.top)
 
     @property
     def layers(self) -> int:
@@ -112,6 +127,17 @@ class Fields:
 
     def _said(self, names: Sequence[str]) -> str:
         return next((name for name in names if self.has(name)), names[0])
+
+
+def _kind_of(part: Mapping[str, Any]) -> str:
+    kind = part.get("model_type")
+    return kind.lower() if isinstance(kind, str) else ""
+
+
+def _is_part(outer: Mapping[str, Any], kind: str, key: str) -> bool:
+    """Whether the language model is at `key`: an empty part counts where its class is known to fill it."""
+    part = outer.get(key)
+    return isinstance(part, Mapping) and bool(part or class_of(kind, key, ""))
 
 
 def missing(source: str, keys: Sequence[str]) -> ModelportError:

@@ -7,11 +7,13 @@ sentence. They run in an event loop on a thread of its own, where whatever a req
 """
 
 import asyncio
+import contextlib
 import os
 import re
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
+from typing import cast
 from urllib.parse import quote, urlsplit
 
 import httpx
@@ -25,6 +27,7 @@ from modelport.errors import BUSY, FORBIDDEN, ModelportError
 DEFAULT_ENDPOINT = "https://huggingface.co"
 CONNECT_S = 5.0
 SILENCE_S = 10.0
+CLOSE_S = 2.0
 TOTAL_S = 60.0
 """Of everything that one model is asked for."""
 ATTEMPTS = 2
@@ -67,12 +70,11 @@ class Hub:
         try:
             parts = urlsplit(self.endpoint)
             port = f":{parts.port}" if parts.port else ""
-            usable = parts.scheme in ("http", "https") and parts.hostname and not parts.query and not parts.fragment
             httpx.URL(self.endpoint)
-        except (ValueError, httpx.InvalidURL):  # a port that is no number, a bracket too few
-            usable = False
-        if not usable or set("?#") & set(self.endpoint):
-            raise ModelportError("HF_ENDPOINT is not a URL like https://huggingface.co.", param="model")
+            if parts.scheme not in ("http", "https") or not parts.hostname or set("?#") & set(self.endpoint):
+                raise ValueError
+        except (ValueError, httpx.InvalidURL):  # also a port that is no number, a bracket too few
+            raise ModelportError("HF_ENDPOINT is not a URL like https://huggingface.co.", param="model") from None
         self.shown = f"{parts.scheme}://{parts.hostname}{port}{parts.path}"
         """The endpoint as messages name it, without a user and password."""
         switch = next((name for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE") if environ.get(name)), "")
@@ -89,7 +91,8 @@ class Hub:
 
     def __exit__(self, *_: object) -> None:
         if self._client and self._loop:
-            asyncio.run_coroutine_threadsafe(self._client.aclose(), self._loop).result()
+            with contextlib.suppress(TimeoutError):
+                asyncio.run_coroutine_threadsafe(self._client.aclose(), self._loop).result(CLOSE_S)
             self._loop.call_soon_threadsafe(self._loop.stop)
 
     def sha(self, name: HubName) -> str:
@@ -196,10 +199,11 @@ class Hub:
         if skip > MOST_API_BYTES:
             raise Unreachable(f"{self.shown} does not answer with parts of files, which reading {what} needs.")
         body = bytearray()
-        async for piece in answer.aiter_raw():
-            body += piece
-            if len(body) >= skip + count:
-                break
+        async with contextlib.aclosing(cast(AsyncGenerator[bytes, None], answer.aiter_raw())) as pieces:
+            async for piece in pieces:
+                body += piece
+                if len(body) >= skip + count:
+                    break
         if len(body) < skip + count and exact:
             raise Unreachable(f"{self.shown} sent {len(body):,} bytes of {what} where {count:,} were due; try again.")
         if not exact and len(body) >= count:
@@ -227,6 +231,9 @@ class Hub:
 def _run(loop: asyncio.AbstractEventLoop) -> None:
     try:
         loop.run_forever()
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        if left := asyncio.all_tasks(loop):  # what closes the requests that were broken off
+            loop.run_until_complete(asyncio.wait(left, timeout=CLOSE_S))
     finally:
         loop.close()
 

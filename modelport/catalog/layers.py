@@ -4,8 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from modelport.catalog.families import ALTERNATING
+from modelport.catalog.families import ALTERNATING, ENCODERS
 from modelport.catalog.fields import Fields
+from modelport.errors import ModelportError
 
 Mixer = Literal["full", "sliding", "chunked", "mla", "cross", "mamba", "mamba2", "delta", "kda", "lightning", "conv",
                 "parallel", "none"]  # fmt: skip
@@ -37,7 +38,14 @@ class Layer:
 
 
 def layers_of(fields: Fields) -> tuple[Layer, ...]:
-    """Every decoder layer, first to last. Raises ModelportError where the config contradicts itself."""
+    """Every decoder layer, first to last. Raises ModelportError where the config contradicts itself,
+    and for encoder-decoder models (Whisper, T5, BART)."""
+    if fields.flag("is_encoder_decoder") and fields.kind not in ENCODERS:
+        raise ModelportError(
+            f"{fields.source!r} is an encoder-decoder model ({fields.kind or 'of no model_type'}), whose two halves and "
+            "cross attention are not planned here: choose a decoder-only language model or an embedding model.",
+            param="model",
+        )
     count = fields.layers
     named = _named(fields, count)
     has_experts = _experts(fields) > 1

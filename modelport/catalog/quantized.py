@@ -28,6 +28,7 @@ MODULES: dict[str, tuple[str, ...]] = {
 }
 ALTERNATIVES = 64  # most ways that one pattern of an ignore list is spelled out
 MOST_IGNORED = 100_000
+MOST_SPELLED = 10_000  # names that all patterns of a list together are spelled out to
 MOST_GLOBS = 500
 GLOB = frozenset("*?[")
 SAMPLES = 16  # layers that an ignore list is tried on
@@ -139,14 +140,16 @@ def storage_of(fields: Fields) -> Storage:
         bits, group, scale = _modelopt(str(declared.get("quant_algo") or declared.get("kv_cache_quant_algo") or ""))
     if scheme := _weights_scheme(declared):
         bits, group, scale = _compressed(scheme, group)
+    ignored = _ignored(fields, declared)
+    # compressed-tensors' `Linear` takes in the head too, unless the ignore list names it.
     quantization = Quantization(method=method, bits=bits, group_size=group)
     return Storage(
         dtype_bytes,
         quantization,
         bits / 8 + (scale / group if group else 0),
-        _ignored(declared),
+        ignored,
         PARTIAL.get(method, frozenset()),
-        bool(declared.get("lm_head")) or _targets_head(declared),
+        bool(declared.get("lm_head")) or (bool(_weights_scheme(declared)) and "lm_head" not in ignored),
         MIXED if "MIXED" in str(declared.get("quant_algo")).upper() else {},
     )
 
@@ -205,22 +208,37 @@ def _group_size(declared: Mapping[str, Any], default: int) -> int:
     return default
 
 
-def _ignored(declared: Mapping[str, Any]) -> Ignored:
-    """The modules that are not quantized."""
-    found: list[str] = []
+def _ignored(fields: Fields, declared: Mapping[str, Any]) -> Ignored:
+    """The modules that are not quantized. Raises ModelportError for more patterns than any real list has."""
+    found: dict[str, None] = {}
+    patterns: set[str] = set()
+    spelled = 0
+
+    def add(pattern: str) -> None:
+        nonlocal spelled
+        if pattern in patterns:
+            return
+        patterns.add(pattern)
+        names = _globs(pattern)
+        if pattern.startswith("re:"):
+            spelled += len(names)
+            if spelled > MOST_SPELLED:
+                raise fields.broken("list of modules not quantized", f"more than {MOST_SPELLED:,} names in patterns")
+        found.update(dict.fromkeys(names))
+
     for key in ("ignore", "ignored_layers", "modules_to_not_convert", "llm_int8_skip_modules", "exclude_modules",
                 "exclude", "modules_not_to_convert"):  # fmt: skip
         value = declared.get(key)
         items = cast(list[Any], value) if isinstance(value, list) else []
         for item in items[:MOST_IGNORED]:
             if isinstance(item, str) and 0 < len(item) <= 300:
-                found += _globs(item)
+                add(item)
     dynamic = declared.get("dynamic")  # GPTQModel: a key of `-:` and a regular expression names what is left out
     for key in list(cast(Mapping[str, Any], dynamic))[:MOST_IGNORED] if isinstance(dynamic, Mapping) else ():
         if key.startswith("-:") and len(key) <= 300:
-            found += _globs("re:" + key[2:])
+            add("re:" + key[2:])
     plain = frozenset(item.strip(".") for item in found if not GLOB & set(item))
-    globs = [item for item in dict.fromkeys(found) if GLOB & set(item)][:MOST_GLOBS]
+    globs = [item for item in found if GLOB & set(item)][:MOST_GLOBS]
     return Ignored(plain, tuple(re.compile(translate(f"*.{item.strip('.')}.*")) for item in globs))
 
 
@@ -248,11 +266,6 @@ def _spelled_out(text: str) -> list[str]:
             return []
         found = [item + word for item in found for word in words]
     return found
-
-
-def _targets_head(declared: Mapping[str, Any]) -> bool:
-    """Whether compressed-tensors' `Linear` takes in the head too: unless the ignore list names it."""
-    return bool(_weights_scheme(declared)) and "lm_head" not in _ignored(declared)
 
 
 def _number(part: Mapping[str, Any], *names: str) -> int:

@@ -8,6 +8,7 @@ from functools import lru_cache
 
 from modelport.catalog.quantized import Storage
 from modelport.domain.facts import Sharding, Weights
+from modelport.errors import ModelportError
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,40 +63,63 @@ _GROUPS: tuple[tuple[str, Sharding, re.Pattern[str]], ...] = tuple(
 _LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks|block|layer|blk)\.(\d+)\.")
 # What holds scales, zero points and the like beside a quantized weight.
 _SCALES = re.compile(
-    r"(scales?|scale_inv|scale_2|weight_scale\w*|input_scale|zeros?|qzeros|zero_point|g_idx|absmax|quant_map|"
+    r".*?(scales?|scale_inv|scale_2|weight_scale\w*|input_scale|zeros?|qzeros|zero_point|g_idx|absmax|quant_map|"
     r"quant_state\S*|nested_\S+|SCB|weight_shape|weight_global_scale|input_global_scale|[kv]_scale|weight_zero_point)$"
 )
-_PACKED = re.compile(r"(qweight|weight_packed|_packed|_blocks)$")
+_PACKED = re.compile(r".*?(qweight|weight_packed|_packed|_blocks)$")
 _MOST_NAME = 200
+_MOST_ENDING = 64
+MOST_KINDS = 10_000
+"""Names but for their numbers. Real models have some hundred; each costs a look at all patterns."""
 # Layers and experts: one answer for all of them.
-_NUMBER = re.compile(r"\.\d+\.")
+_NUMBER = re.compile(r"(?<=\.)\d+(?=\.|$)|\d{3,}", re.ASCII)
+_OTHER: tuple[str, Sharding] = ("other", "none")
 _DRAFT: tuple[str, Sharding] = ("draft", "tensor")
 _STATE: tuple[str, Sharding] = ("state", "tensor")
 _ATTENTION: tuple[str, Sharding] = ("attention", "tensor")
 _KEY_VALUE: tuple[str, Sharding] = ("key_value", "key_value")
 
 
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a tensor's name says, whatever its numbers."""
+
+    key: tuple[str, Sharding]
+    """The group, and how it is split."""
+    fused: bool
+    """Query, key and value in one matrix."""
+    scales: bool
+    packed: bool
+
+
 def group_of(name: str) -> tuple[str, Sharding]:
     """The group of a tensor's name and how it is split."""
-    return _group_of(_NUMBER.sub(".0.", name[-_MOST_NAME:]))
+    return _kind_of(_numberless(name)).key
+
+
+def _numberless(name: str) -> str:
+    return _NUMBER.sub("0", name[-_MOST_NAME:])
 
 
 @lru_cache(4096)
-def _group_of(name: str) -> tuple[str, Sharding]:
+def _kind_of(name: str) -> Kind:
+    key = _OTHER
     for group, sharding, pattern in _GROUPS:
         if pattern.search(name):
-            return group, sharding
-    return "other", "none"
+            key = (group, sharding)
+            break
+    ending = name[-_MOST_ENDING:]
+    return Kind(key, bool(_FUSED.search(name)), bool(_SCALES.match(ending)), bool(_PACKED.match(ending)))
 
 
-def parameters_of(tensor: Tensor, storage: Storage) -> int:
+def parameters_of(tensor: Tensor, storage: Storage, kind: Kind) -> int:
     """Weights that a tensor stands for: more than its elements when they are packed, none when it holds scales."""
-    if _SCALES.search(tensor.name):
+    if kind.scales:
         return 0
     bits = storage.quantization.bits if storage.quantization else 0
-    if tensor.dtype in ("I32", "U32") and _PACKED.search(tensor.name) and bits:
+    if tensor.dtype in ("I32", "U32") and kind.packed and bits:
         return round(tensor.elements * 32 / bits)
-    if tensor.dtype in ("U8", "I8") and bits == 4 and group_of(tensor.name)[0] not in ("vision", "audio"):
+    if tensor.dtype in ("U8", "I8") and bits == 4 and kind.key[0] not in ("vision", "audio"):
         return tensor.elements * 2
     if tensor.dtype == "F4":
         return tensor.elements
@@ -109,7 +133,9 @@ def weights_of_tensors(
 
     Layers at or above `layers`, where that is given, hold draft heads (DeepSeek's MTP). `fused_share` is what keys and
     values have of a matrix that holds queries too. With a `latent` (MLA) there are no key/value heads to split by.
+    Raises ModelportError for more kinds of names than any model has.
     """
+    kinds: dict[str, Kind] = {}
     parameters: Counter[tuple[str, Sharding]] = Counter()
     sizes: Counter[tuple[str, Sharding]] = Counter()
     blocks: defaultdict[tuple[str, Sharding], set[int]] = defaultdict(set)
@@ -121,14 +147,23 @@ def weights_of_tensors(
             blocks[key].add(number)
 
     for tensor in tensors:
-        key = group_of(tensor.name)
+        name = _numberless(tensor.name)
+        if name not in kinds:
+            if len(kinds) == MOST_KINDS:
+                raise ModelportError(
+                    f"The weight files name more than {MOST_KINDS:,} kinds of tensors, which no real model has.",
+                    param="model",
+                )
+            kinds[name] = _kind_of(name)
+        kind = kinds[name]
+        key = kind.key
         number = layer_of(tensor.name) if key[0] not in ("vision", "audio", "draft") else None
         if number is not None and layers and number >= layers:
             key, number = _DRAFT, None
         if latent and key == _KEY_VALUE:
             key = _STATE  # Kimi-Linear's delta attention names its projections so
-        weights, size = parameters_of(tensor, storage), tensor.size_bytes
-        if fused_share and key == _ATTENTION and _FUSED.search(tensor.name[-_MOST_NAME:]):
+        weights, size = parameters_of(tensor, storage, kind), tensor.size_bytes
+        if fused_share and key == _ATTENTION and kind.fused:
             add(_KEY_VALUE, round(weights * fused_share), round(size * fused_share), number)
             weights, size = weights - round(weights * fused_share), size - round(size * fused_share)
         add(key, weights, size, number)

@@ -40,7 +40,7 @@ def endpoint(
     )
     if found := token(os.environ):
         os.environ["HF_TOKEN"] = found  # by one name for all that we start
-    planned = job.planned(wiring.plans(settings, ask=False), wanted, _say, start=not dry_run)
+    planned = job.planned(wiring.plans(settings), wanted, _say, start=not dry_run)
     if dry_run:
         return
     job.must_be_free(wanted)

@@ -54,7 +54,14 @@ def spec_options(command: Callable[..., None]) -> Callable[..., None]:
 
     def run(**flags: Any) -> None:
         wanted = {name: flags.pop(name) for name in SPEC}
-        command(wanted={name: value for name, value in wanted.items() if value not in (None, [], False)}, **flags)
+        command(
+            wanted={
+                name: value
+                for name, value in wanted.items()
+                if value is not None and value is not False and value != []
+            },
+            **flags,
+        )
 
     own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "wanted"]
     keyword = inspect.Parameter.KEYWORD_ONLY

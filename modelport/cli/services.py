@@ -188,14 +188,15 @@ def add_to(app: typer.Typer) -> None:
 
 
 def located(model: str, base: Path | None = None) -> str:
-    """A path as control sees it, which runs elsewhere: absolute. Aliases and other names stay as they are."""
+    """A path as control sees it, which runs elsewhere: absolute. A path is what exists here or is written as one, with
+    `./`, `../`, `/` or `~` in front. Aliases and names of what lies elsewhere stay as they are."""
     from modelport.serve import is_alias
 
     if not model or is_alias(model):
         return model
     try:
         path = (base or Path()) / Path(model).expanduser()
-        looks_like_path = model.startswith((".", "/", "~")) or model.endswith(".gguf") or path.exists()
+        looks_like_path = model.startswith(("./", "../", "/", "~")) or path.exists()
     except (OSError, RuntimeError, ValueError):  # too long, a home nobody has, a NUL: the catalog says so
         return model
     return str(path.absolute()) if looks_like_path else model

@@ -141,6 +141,8 @@ def _described(facts: ModelFacts) -> str:
 
 def _licence(facts: ModelFacts) -> str:
     terms = facts.licence or "not said by its files"
+    if facts.note:
+        return f"{terms}. {facts.note}"
     return f"{terms}; gated, and this token has access" if facts.gated else terms
 
 

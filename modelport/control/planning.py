@@ -35,6 +35,12 @@ def prepare(spec: Spec, learned: Learned = NOTHING) -> Prepared:
     """Look the model up, plan it on this machine and make the engine's command. Raises ModelportError at the first
     thing that is wrong; a plan that does not fit is not an error here (`must_fit`)."""
     facts, engine = _look_up(spec)
+    if facts.format == "config":
+        raise ModelportError(
+            f"{spec.model!r} is a config.json alone, which can be planned and not started: name the weights' directory "
+            "or Hub id.",
+            param="model",
+        )
     plan = _plan(facts, spec, engine, _here(spec, engine), learned)
     return Prepared(facts, plan, engine.name, engine.launch(facts, plan, spec))
 
@@ -65,9 +71,17 @@ def offers(spec: Spec) -> list[PlanView]:
     facts, engine = _look_up(spec, here=False)
     views: list[PlanView] = []
     modelled, version = _modelled(engine), _version(engine)
+    refusals: list[ModelportError] = []
     for plan in planner.offers(facts, spec, modelled, _prices(), version=version, draft=_draft(spec)):
+        try:
+            engine.check(facts, spec, plan.device)
+        except ModelportError as error:
+            refusals.append(error)
+            continue
         on = f"{plan.offer.gpu}:{plan.offer.count}" if plan.offer else f"{plan.device.name}:{plan.devices}"
         views.append(_view(spec.model_copy(update={"accelerators": on}), facts, engine, plan))
+    if refusals and not views:
+        raise refusals[0]
     return views
 
 
@@ -129,14 +143,12 @@ def _plan(facts: ModelFacts, spec: Spec, engine: Engine, devices: Sequence[Devic
         prices=_prices(),
         draft=_draft(spec),
     )
-    said = (
-        []
-        if correction == 1.0
-        else [
+    said = [facts.note] if facts.note else []
+    if correction != 1.0:
+        said.append(
             f"Memory beside weights and cache is multiplied by {correction:.2f}: what earlier starts of {engine.name} "
             "on this machine took, over what was planned."
-        ]
-    )
+        )
     if ready and plan.ready_s == ready:
         said.append("The time to ready is that of earlier starts of this model here.")
     return dataclasses.replace(plan, reasons=(*plan.reasons, *said))
@@ -213,6 +225,7 @@ def _launch(spec: Spec, facts: ModelFacts, engine: Engine, plan: Plan) -> tuple[
     try:
         return engine.launch(facts, plan, spec), ""
     except ModelportError as error:
-        if engine.installed() and plan.fits and facts.format != "config":
+        elsewhere = facts.format == "config" or (facts.format == "gguf" and facts.download_bytes)
+        if engine.installed() and plan.fits and not elsewhere:
             raise
         return None, error.message

@@ -1,8 +1,9 @@
 """The REST API: each route hands JSON to one Verb and its answer back. Control's unix socket only."""
 
-from collections.abc import AsyncIterator
-from typing import Annotated, Any, cast
+from collections.abc import AsyncIterator, Callable
+from typing import Annotated, Any, TypeVar, cast
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
@@ -12,9 +13,16 @@ from starlette.exceptions import HTTPException
 from modelport.control.control import Control
 from modelport.domain.service import InfoView, KeyView, PlanView, ServiceView, UsageView
 from modelport.domain.spec import parse_file, parse_spec, sentence
-from modelport.errors import INVALID, NOT_FOUND, ModelportError
+from modelport.errors import INVALID, NOT_FOUND, NOT_READY, ModelportError
+
+T = TypeVar("T")
 
 PREFIX = "/modelport/v1"
+PLANNERS = 4
+"""Models that are looked up and planned at a time."""
+WAITING = 16
+"""More that wait for their turn."""
+RETRY_S = 5.0
 
 
 class NewKey(BaseModel):
@@ -26,6 +34,29 @@ class NewKey(BaseModel):
     scope: str = Field(default="infer", pattern="^(infer|admin)$")
     models: list[Annotated[str, Field(max_length=63)]] = Field(default=[], max_length=1000)
     expires_in_s: float | None = Field(default=None, gt=0, lt=1e10)
+
+
+class Planning:
+    """Calls that look models up, which may take a slow Hub's minute: in threads of their own, so that what asks for a
+    status, a stop or a key never waits for them."""
+
+    def __init__(self) -> None:
+        self.in_flight = 0
+        self.threads = CapacityLimiter(PLANNERS)
+
+    async def __call__(self, call: Callable[[], T]) -> T:
+        """What `call` gives. Raises ModelportError when PLANNERS and WAITING of them are under way."""
+        if self.in_flight >= PLANNERS + WAITING:
+            raise ModelportError(
+                f"{self.in_flight} models are being looked up at the moment; try again.",
+                NOT_READY,
+                retry_after_s=RETRY_S,
+            )
+        self.in_flight += 1
+        try:
+            return await to_thread.run_sync(call, limiter=self.threads)
+        finally:
+            self.in_flight -= 1
 
 
 def make_app(control: Control) -> FastAPI:
@@ -57,25 +88,27 @@ def make_app(control: Control) -> FastAPI:
     def info() -> InfoView:
         return control.info()
 
+    planning = Planning()
+
     @app.post(f"{PREFIX}/plan")
-    def plan(body: dict[str, Any]) -> PlanView:
-        return control.plan(parse_spec(body))
+    async def plan(body: dict[str, Any]) -> PlanView:
+        return await planning(lambda: control.plan(parse_spec(body)))
 
     @app.post(f"{PREFIX}/offers")
-    def offers(body: dict[str, Any]) -> list[PlanView]:
-        return control.offers(parse_spec(body))
+    async def offers(body: dict[str, Any]) -> list[PlanView]:
+        return await planning(lambda: control.offers(parse_spec(body)))
 
     @app.get(f"{PREFIX}/services")
     def services() -> list[ServiceView]:
         return control.list()
 
     @app.post(f"{PREFIX}/services")
-    def start(body: dict[str, Any]) -> ServiceView:
-        return control.start(parse_spec(body))
+    async def start(body: dict[str, Any]) -> ServiceView:
+        return await planning(lambda: control.start(parse_spec(body)))
 
     @app.put(f"{PREFIX}/services")
-    def apply(body: dict[str, Any]) -> list[ServiceView]:
-        return control.apply(parse_file(body, "the request"))
+    async def apply(body: dict[str, Any]) -> list[ServiceView]:
+        return await planning(lambda: control.apply(parse_file(body, "the request")))
 
     @app.get(f"{PREFIX}/services/{{service}}")
     def status(service: str) -> ServiceView:
@@ -90,8 +123,8 @@ def make_app(control: Control) -> FastAPI:
         return control.stop(service)
 
     @app.post(f"{PREFIX}/services/{{service}}/restart")
-    def restart(service: str) -> ServiceView:
-        return control.restart(service)
+    async def restart(service: str) -> ServiceView:
+        return await planning(lambda: control.restart(service))
 
     @app.post(f"{PREFIX}/services/{{service}}/wake", status_code=202)
     def wake(service: str) -> dict[str, str]:

@@ -114,6 +114,8 @@ class Plan:
     """The cheapest known price of these devices."""
     ready_s: Span | None = None
     """Seconds from start to ready."""
+    refused: str = ""
+    """Why the engine would refuse it whatever the memory; empty where it would not."""
     extrapolated: str = ""
     """Empty, or what makes this plan reach beyond what was measured."""
 
@@ -139,6 +141,8 @@ class Plan:
 
     def sentence(self) -> str:
         """The verdict in words."""
+        if self.refused:
+            return f"It cannot run: {self.refused}"
         where = f"{self.split.gpus} x {self.device.name}" if self.devices > 1 else self.device.name
         each = " each" if self.split.gpus > 1 else ""
         verb = {"fits": "fits", "too_close": "may just fit (too close to say)", "does_not_fit": "does not fit"}

@@ -5,7 +5,16 @@ import json
 import re
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from modelport.domain.units import seconds
 from modelport.errors import ModelportError, nearest
@@ -92,6 +101,8 @@ class Spec(BaseModel):
     (`s3://`, `gs://`, `az://`). New engine."""
     name: Annotated[str, AfterValidator(_name)] = ""
     """The name clients use as `model`; made from `model` where not given."""
+    served_name: Annotated[str, Field(max_length=256)] = ""
+    """Another name that clients may use as `model`, in any spelling, like `Qwen/Qwen3-8B`. New engine."""
     engine: str = "auto"
     """Which engine, or auto. New engine."""
     platform: str = "process"
@@ -103,7 +114,7 @@ class Spec(BaseModel):
     context: Annotated[int, Field(ge=64)] | None = None
     """Tokens one request may use, prompt and answer together; by default what the model was trained for and memory
     holds. New engine."""
-    parallel: Annotated[int, Field(ge=1, le=256)] | None = None
+    parallel: Annotated[int, Field(ge=1, le=4096)] | None = None
     """Requests one replica works on at once. New engine."""
     accelerators: Annotated[str, AfterValidator(_accelerators)] | None = None
     """`NAME:COUNT`, like `H100:4`; by default what the machine has. New engine."""
@@ -150,6 +161,13 @@ class Spec(BaseModel):
         if isinstance(given.get("model"), str) and not given.get("name"):
             return {**given, "name": name_from(given["model"])}
         return cast(Any, data)
+
+    @field_validator("served_name")
+    @classmethod
+    def _printable(cls, value: str) -> str:
+        if value != value.strip() or not value.isprintable():
+            raise ValueError("a served name is printable, without spaces at its ends")
+        return value
 
     @model_validator(mode="after")
     def _auth_needs_port(self) -> "Spec":

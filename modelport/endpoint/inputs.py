@@ -138,7 +138,7 @@ def spec_from(environ: Mapping[str, str]) -> Wanted:
     values = {input.name: _value(input, given) for input in INPUTS if drafting or not input.name.startswith("SPEC_")}
     fields = {input.field: values[input.name] for input in INPUTS if input.field and values.get(input.name)}
     asked = str(values["SERVED_MODEL_NAME"] or given["TARGET_MODEL"].rstrip("/").rsplit("/", 1)[-1])
-    fields |= {"name": name_from(asked), "idle_timeout": 0}
+    fields |= {"name": name_from(asked), "served_name": asked, "idle_timeout": 0}
     if drafting:
         fields["speculative"] = _speculative(values)
     try:
@@ -190,7 +190,7 @@ def _notes(given: Mapping[str, str], environ: Mapping[str, str], spec: Spec, ask
     return {
         "ACCELERATORS is not set: the devices of this machine are used.": "ACCELERATORS" not in given,
         "HF_TOKEN is not set: gated and private models cannot be read.": not token(environ),
-        f"The model is called {spec.name} here, not {asked}: names have a-z, 0-9 and '-' only.": spec.name != asked,
+        f"The service is called {spec.name}; clients may use {asked} too.": spec.name != asked,
         f"SPEC_ENABLED is {enabled[:40]!r}, not true: no speculative decoding.": enabled.lower()
         not in ("", "true", "false"),
     }

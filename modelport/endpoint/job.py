@@ -130,7 +130,7 @@ def announce(verbs: Verbs, job: Planned, service: ServiceView, say: Say) -> None
     """Print the URL and curl lines that work as they are, with a key for this model alone."""
     key = verbs.create_key(f"endpoint {service.name}", "infer", [service.name], None).secret
     base = f"http://{outward(job.wanted.host)}:{service.url.removesuffix('/v1').rpartition(':')[2]}"
-    body: dict[str, Any] = {"model": service.name}
+    body: dict[str, Any] = {"model": service.spec.served_name or service.name}
     path = "/v1/chat/completions"
     if service.spec.task == "embed":
         body |= {"input": "Hello"}

@@ -6,6 +6,7 @@ from modelport.domain.facts import ModelFacts
 from modelport.domain.plan import Plan
 from modelport.domain.spec import Spec
 from modelport.engines import source
+from modelport.errors import ModelportError
 
 GPUS_OF_A_MACHINE = 8
 """The usual node of data centre GPUs (HGX and OAM boards hold 8)."""
@@ -23,6 +24,16 @@ TRUST = "--trust-remote-code runs the Python files that come with the model, wit
 def path(facts: ModelFacts) -> str:
     """What an engine is told to load: MODEL where all there is is a config.json."""
     return MODEL if _config_alone(facts) else facts.path
+
+
+def must_have_weights(facts: ModelFacts, spec: Spec) -> None:
+    """Raises ModelportError for a command of this machine whose model is a config.json alone."""
+    if _config_alone(facts) and not spec.accelerators:
+        raise ModelportError(
+            f"{facts.source!r} is a config.json alone, which can be planned and not started: set `model` to the Hub id "
+            "or the directory of the weights.",
+            param="model",
+        )
 
 
 def caveats(engine: str, facts: ModelFacts, plan: Plan, spec: Spec) -> tuple[str, ...]:
@@ -52,3 +63,13 @@ def _trusts(arg: str) -> bool:
     """Also by a beginning that no other option has: vLLM and SGLang have `--trust-request-chat-template` too."""
     given = arg.partition("=")[0].replace("_", "-").lower()
     return given.startswith("--trust-rem") and "--trust-remote-code".startswith(given)
+
+
+def must_have_heads(facts: ModelFacts, spec: Spec) -> None:
+    """Raises ModelportError where drafting by MTP is asked of a model whose files have no heads for it."""
+    wanted = spec.speculative is not None and spec.speculative.method == "mtp"
+    if wanted and facts.weights and not any(group.name == "draft" for group in facts.weights):
+        raise ModelportError(
+            f"{facts.source!r} has no MTP heads to draft with: use method ngram, or eagle3 or draft with a model.",
+            param="speculative",
+        )

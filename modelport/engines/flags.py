@@ -54,12 +54,12 @@ def extra(engine: str, args: tuple[str, ...], refused: Mapping[str, str], joined
     """
     for arg in args:
         given = arg.partition("=")[0].replace("_", "-")
-        for flag, instead in refused.items():
-            if _is(given, flag, joined):
-                raise ModelportError(
-                    f"engine_args holds {arg.partition('=')[0]!r}, which is not passed on to {engine}: {instead}.",
-                    param="engine_args",
-                )
+        exact = [given] if given in refused else []  # `-dpr` is itself before it is `-dp` with a value
+        if flag := next((flag for flag in (*exact, *refused) if _is(given, flag, joined)), ""):
+            raise ModelportError(
+                f"engine_args holds {arg.partition('=')[0]!r}, which is not passed on to {engine}: {refused[flag]}.",
+                param="engine_args",
+            )
     return args
 
 

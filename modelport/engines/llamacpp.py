@@ -31,6 +31,10 @@ ROUTES = {
 """What clients may reach of the server. Left out on purpose: /props and /slots, which show paths and prompts."""
 
 
+MOST_PARALLEL = 256
+"""LLAMA_MAX_SEQ (src/llama-cparams.h)."""
+
+
 class LlamaCpp:
     """Serves GGUF files."""
 
@@ -53,7 +57,7 @@ class LlamaCpp:
         return frozenset({"cpu", "gpu"}) if shutil.which("llama-server") else frozenset({"cpu"})
 
     def check(self, facts: ModelFacts, spec: Spec, device: Device) -> tuple[str, ...]:
-        """Nothing: it decides on nothing by itself. Raises ModelportError for what it does not do here."""
+        """What it leaves aside. Raises ModelportError for what it does not do here."""
         wanted = [
             (
                 spec.quantization,
@@ -63,6 +67,7 @@ class LlamaCpp:
             (spec.dtype not in (None, "auto"), "dtype", "computes in what the file holds: leave dtype out"),
             (spec.kv_cache_dtype not in (None, "auto"), "kv_cache_dtype", "keeps keys and values in 16 bit"),
             (spec.speculative, "speculative", "is started without speculative decoding here: use vllm or sglang"),
+            ((spec.parallel or 1) > MOST_PARALLEL, "parallel", f"works on at most {MOST_PARALLEL} requests at once"),
             ((spec.data_parallel or 1) > 1, "data_parallel", "runs no copies inside one engine: set `replicas`"),
             ((spec.expert_parallel or 1) > 1, "expert_parallel", "does not share out experts: use vllm or sglang"),
         ]
@@ -72,17 +77,18 @@ class LlamaCpp:
         if spec.engine_args and not shutil.which("llama-server"):
             raise ModelportError("engine_args need a `llama-server` on PATH; xllamacpp has no command line.")
         extra(self.name, spec.engine_args, REFUSED, joined=False)
-        return ()
+        unused = {
+            "memory_fraction": spec.memory_fraction,
+            "max_batched_tokens": spec.max_batched_tokens,
+            "eager": spec.eager,
+        }
+        return tuple(f"llamacpp has no {name}: it is left aside." for name, given in unused.items() if given)
 
     def launch(self, facts: ModelFacts, plan: Plan, spec: Spec) -> Launch:
         self.check(facts, spec, plan.device)
         binary = shutil.which("llama-server")
-        if (kind := source.kind(facts.path)) != "local":
-            how = f"`hf download {facts.path} FILE.gguf`" if kind == "hub" else "download it"
-            raise ModelportError(
-                f"llamacpp loads a GGUF file of this machine, which {facts.source!r} is not: {how}, and name the file.",
-                param="model",
-            )
+        if missing := source.to_download(facts):
+            raise ModelportError(missing, param="model")
         if not self.installed() and not spec.accelerators:
             raise ModelportError(
                 "llama.cpp is not installed: put `llama-server` on PATH, or `pip install 'modelport[local]'`."
@@ -90,7 +96,7 @@ class LlamaCpp:
         total = plan.context_tokens * plan.parallel
         threads = max(1, (os.cpu_count() or 1) // spec.replicas)
         argv = [binary or "llama-server"] if binary or spec.accelerators else [sys.executable, "-I", str(SERVER)]
-        argv += ["--model", facts.path, "--alias", spec.name, "--host", HOST, "--port", PORT]
+        argv += ["--model", facts.path, "--alias", spec.served_name or spec.name, "--host", HOST, "--port", PORT]
         argv += ["--ctx-size", str(total), "--parallel", str(plan.parallel)]
         # Threads of llama.cpp spin while they compute: replicas with one for every core each starve one another.
         argv += ["--threads", str(threads)]
@@ -119,7 +125,7 @@ class LlamaCpp:
                 **({"GGML_CUDA_DISABLE_GRAPHS": "1"} if spec.eager else {}),
             },
             secret_env={"LLAMA_API_KEY": ENGINE_KEY},
-            notes=caveats(self.name, facts, plan, spec),
+            notes=(*self.check(facts, spec, plan.device), *caveats(self.name, facts, plan, spec)),
             health_path="/health",
             routes=ROUTES[plan.task],
         )

@@ -13,7 +13,7 @@ from modelport.domain.measured import Measured
 from modelport.domain.plan import Device, Plan, Split
 from modelport.domain.spec import Spec, Speculative
 from modelport.engines import dp_attention, source
-from modelport.engines.caveat import caveats, path
+from modelport.engines.caveat import caveats, must_have_heads, must_have_weights, path
 from modelport.engines.flags import ALWAYS, Range, extra, must_hold
 from modelport.engines.generation import BFLOAT16, must_do
 from modelport.engines.measure_sglang import measured
@@ -122,10 +122,12 @@ class SGLang:
             )
         must_do(self.name, spec, device, (BFLOAT16,))
         asked = Split(spec.tensor_parallel or 1, 1, spec.data_parallel or 1, spec.expert_parallel or 1)
-        dp_attention.must_have(facts, asked, version)
+        if facts.experts:  # of a model without, the planner says what is wrong
+            dp_attention.must_have(facts, asked, version)
         extra(self.name, spec.engine_args, REFUSED)
         if spec.speculative:
             speculative_argv(spec.speculative, facts, device)
+        must_have_heads(facts, spec)
         aimed = f"The command is for sglang {version}: newer ones cannot make weights {spec.quantization}."
         older = not self._found().version and version != NEWEST
         return (*([note] if note else []), *([aimed] if older else []))
@@ -137,9 +139,19 @@ class SGLang:
                 "sglang is not installed: put `sglang` on PATH (`pip install sglang` in an environment of its own).",
                 param="engine",
             )
+        must_have_weights(facts, spec)
         notes = (*self.check(facts, spec, plan.device), *caveats(self.name, facts, plan, spec))
         dp_attention.must_have(facts, plan.split, version)
-        argv = ["--model-path", path(facts), "--served-model-name", spec.name, "--host", HOST, "--port", PORT]
+        argv = [
+            "--model-path",
+            path(facts),
+            "--served-model-name",
+            spec.served_name or spec.name,
+            "--host",
+            HOST,
+            "--port",
+            PORT,
+        ]
         argv += ["--config", KEY_FILE]
         if source.kind(facts.path) == "hub" and facts.revision:
             argv += ["--revision", facts.revision]

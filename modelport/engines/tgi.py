@@ -13,7 +13,7 @@ from modelport.domain.measured import Measured
 from modelport.domain.plan import Device, Plan
 from modelport.domain.spec import Spec, Speculative
 from modelport.engines import source
-from modelport.engines.caveat import caveats, path
+from modelport.engines.caveat import caveats, must_have_weights, path
 from modelport.engines.flags import ALWAYS, MACHINES, MEMORY, NAME, OURS, Range, extra, must_hold
 from modelport.engines.generation import BFLOAT16, must_do
 from modelport.engines.quantizer import Quantizer, quantizer
@@ -128,6 +128,7 @@ class Tgi:
     def launch(self, facts: ModelFacts, plan: Plan, spec: Spec) -> Launch:
         if not self.installed() and not spec.accelerators:
             raise ModelportError("tgi is not installed: its image holds `text-generation-launcher`.", param="engine")
+        must_have_weights(facts, spec)
         notes = (*self.check(facts, spec, plan.device), *caveats(self.name, facts, plan, spec))
         split = plan.split
         if split.pipeline > 1 or split.data > 1 or split.expert > 1:

@@ -14,7 +14,7 @@ from modelport.domain.measured import Measured
 from modelport.domain.plan import Device, Plan
 from modelport.domain.spec import Spec, Speculative
 from modelport.engines import source
-from modelport.engines.caveat import caveats, path
+from modelport.engines.caveat import caveats, must_have_heads, must_have_weights, path
 from modelport.engines.flags import ALWAYS, Range, extra, must_hold
 from modelport.engines.generation import BFLOAT16, FP8_CACHE, must_do
 from modelport.engines.measure_vllm import measured
@@ -117,6 +117,7 @@ class Vllm:
         extra(self.name, spec.engine_args, REFUSED)
         if spec.speculative:
             speculative(spec.speculative, version)
+        must_have_heads(facts, spec)
         aimed = f"The command is for vllm {version}: newer ones cannot make weights {spec.quantization}."
         older = not self._found().version and version != NEWEST
         return (*([note] if note else []), *([aimed] if older else []))
@@ -128,9 +129,11 @@ class Vllm:
                 "vllm is not installed: put `vllm` on PATH (`pip install vllm` in an environment of its own).",
                 param="engine",
             )
+        must_have_weights(facts, spec)
         notes = [*self.check(facts, spec, plan.device), *caveats(self.name, facts, plan, spec)]
         adapter = facts.adapter
-        argv = ["--served-model-name", f"{spec.name}-base" if adapter else spec.name, "--host", HOST, "--port", PORT]
+        names = [f"{spec.name}-base"] if adapter else names_of(spec)
+        argv = ["--served-model-name", *names, "--host", HOST, "--port", PORT]
         argv += source_argv(facts, version)
         argv += split_argv(plan)
         if plan.memory_fraction and plan.device.kind == "gpu":
@@ -156,7 +159,13 @@ class Vllm:
         if adapter:
             # The adapter has the name clients use; what it stands on is reachable as NAME-base, by nobody through us.
             rank = next(rank for rank in LORA_RANKS if rank >= adapter.rank)
-            argv += ["--enable-lora", "--lora-modules", f"{spec.name}={adapter.path}", "--max-lora-rank", str(rank)]
+            argv += [
+                "--enable-lora",
+                "--lora-modules",
+                *(f"{name}={adapter.path}" for name in names_of(spec)),
+                "--max-lora-rank",
+                str(rank),
+            ]
         if plan.task == "embed":
             argv += ["--runner", "pooling"] if FLAGS["--runner"].holds(version) else ["--task", "embed"]
         if spec.speculative:
@@ -201,6 +210,11 @@ class Vllm:
     def _quantizer(self, facts: ModelFacts, spec: Spec, device: Device, version: str) -> tuple[tuple[str, ...], str]:
         here = bool(self._found().version)
         return quantizer(self.name, version, QUANTIZERS, facts, spec.quantization or "", device, here)
+
+
+def names_of(spec: Spec) -> list[str]:
+    """Every name that clients may use; answers carry the first."""
+    return [name for name in dict.fromkeys((spec.served_name, spec.name)) if name]
 
 
 def source_argv(facts: ModelFacts, version: str) -> list[str]:

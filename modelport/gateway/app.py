@@ -181,6 +181,13 @@ async def health(_gateway: Gateway, request: Request, _key: Key) -> None:
     await request.answer(200, b'{"status":"ok"}')
 
 
+async def serving(gateway: Gateway, request: Request, _key: Key) -> None:
+    """As engines answer it: on a service's own port whether it is ready; on the common one that we are here."""
+    if request.connection.service_id is not None and not gateway.bound(request).upstreams:
+        raise ModelportError("The model is not ready.", NOT_READY, retry_after_s=5)
+    await request.answer(200, b'{"status":"ok"}')
+
+
 async def ready(_gateway: Gateway, request: Request, _key: Key) -> None:
     await request.answer(200, b'{"status":"ready"}')  # without a snapshot no key could be checked
 
@@ -190,30 +197,29 @@ async def metrics(gateway: Gateway, request: Request, _key: Key) -> None:
 
 
 async def models(gateway: Gateway, request: Request, key: Key) -> None:
-    data = [_model(route) for route in visible(gateway, request, key)]
+    data = [_model(name, route) for name, route in visible(gateway, request, key)]
     await request.answer(200, encode({"object": "list", "data": data}))
 
 
 async def model(gateway: Gateway, request: Request, key: Key) -> None:
     name = request.path.removeprefix("/v1/models/")
-    for route in visible(gateway, request, key):
-        if route.name == name:
-            await request.answer(200, encode(_model(route)))
+    for known, route in visible(gateway, request, key):
+        if known == name:
+            await request.answer(200, encode(_model(known, route)))
             return
     gateway.inference.find(name, key)  # says whether it is unknown or not this key's
     raise ModelportError(f"The model '{name}' has another address.", NOT_FOUND)
 
 
-def visible(gateway: Gateway, request: Request, key: Key) -> list[Route]:
-    if request.connection.service_id is not None:
-        routes = [gateway.bound(request)]
-    else:
-        routes = list(gateway.routes.by_name.values())
-    return [route for route in routes if may_use(key, route.name)]
+def visible(gateway: Gateway, request: Request, key: Key) -> list[tuple[str, Route]]:
+    """What a key may use here, by every name."""
+    own = gateway.bound(request) if request.connection.service_id is not None else None
+    named = gateway.routes.by_name.items()
+    return [(name, route) for name, route in named if own in (None, route) and may_use(key, route.name)]
 
 
-def _model(route: Route) -> dict[str, Any]:
-    return {"id": route.name, "object": "model", "created": int(route.routed.created_at), "owned_by": "modelport"}
+def _model(name: str, route: Route) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": int(route.routed.created_at), "owned_by": "modelport"}
 
 
 async def inference(gateway: Gateway, request: Request, key: Key) -> None:
@@ -248,6 +254,7 @@ ANY = ("GET", "POST", "PUT", "PATCH", "DELETE")
 INFERENCE = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
 TABLE = (
     Entry("/healthz", ("GET",), Policy.OPEN, health, own=True),
+    Entry("/health", ("GET",), Policy.OPEN, serving, own=True),
     Entry("/readyz", ("GET",), Policy.KEY, ready),
     Entry("/metrics", ("GET",), Policy.ADMIN, metrics),
     Entry("/v1/models", ("GET",), Policy.KEY, models, own=True),

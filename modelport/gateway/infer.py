@@ -40,7 +40,7 @@ class Inference:
         path = request.path if request.connection.service_id else engine_path(request.path)
         body = await self._body(request)
         found = scan(body, needs_model=False)
-        if found.model is not None and found.model != route.name and found.model in self._routes.by_name:
+        if found.model is not None and self._routes.by_name.get(found.model, route) is not route:
             raise ModelportError(f"This is the address of '{route.name}', not of the model '{found.model}'.",
                                  MODEL_NOT_FOUND, param="model")  # fmt: skip
         request.stream = found.stream
@@ -59,11 +59,11 @@ class Inference:
         """The service of this name. Raises ModelportError: 404 with the nearest that the key may use, 403."""
         route = self._routes.by_name.get(name)
         if route is None:
-            known = [known for known in self._routes.by_name if may_use(key, known)]
+            known = [name for name, route in self._routes.by_name.items() if may_use(key, route.name)]
             shown = name if len(name) <= 80 else name[:77] + "..."
             hint = nearest(shown, known)
             raise Unknown(f"There is no model {shown!r} here.{hint}", MODEL_NOT_FOUND, param="model")
-        require_model(key, name)
+        require_model(key, route.name)
         return route
 
     async def _body(self, request: Request) -> bytes:

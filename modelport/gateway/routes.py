@@ -53,6 +53,7 @@ class Routes:
         self.revision = 0
         self.keys: Mapping[str, Key] = {}
         self.by_name: dict[str, Route] = {}
+        """By every name that clients may use: the service's, and what it is served as."""
         self.by_id: dict[str, Route] = {}
         self._upstreams: dict[str, Upstream] = {}
         self._leaving: set[Upstream] = set()
@@ -80,7 +81,10 @@ class Routes:
                 self._drop(upstream)
         before = self.by_id
         self.keys = snapshot.keys
-        self.by_id, self.by_name = by_id, {route.name: route for route in by_id.values()}
+        self.by_id = by_id
+        # A service's own name wins over what another is served as.
+        served = {route.routed.spec.served_name: route for route in by_id.values() if route.routed.spec.served_name}
+        self.by_name = served | {route.name: route for route in by_id.values()}
         self._upstreams = upstreams
         self.revision = snapshot.revision
         self.loaded = True

@@ -12,13 +12,13 @@ from modelport.planner import cost, local, served, served_cpu
 from modelport.planner import offers as market
 from modelport.planner.advice import changes
 from modelport.planner.calibration import parse_version
+from modelport.planner.compute import refused
 from modelport.planner.defaults import defaults
 from modelport.planner.devices import devices
 from modelport.planner.gpus import GPUS, accelerators, devices_of
 from modelport.planner.offers import Price, prices
 from modelport.planner.ready import ready as time_to_ready
 from modelport.planner.room import room_of
-from modelport.planner.served import refused
 from modelport.planner.split import WAYS
 
 __all__ = ["Price", "accelerators", "devices", "devices_of", "offers", "plan", "prices", "refused"]
@@ -135,7 +135,9 @@ def _offer(facts: ModelFacts, question: served.Question, chosen: served.Choice, 
     """The cheapest price of all the plan's GPUs, idle ones too, with the estimate of what a million tokens cost."""
     room, found = question.room, chosen.estimate
     offer = market.cheapest(table, room.gpu.name, chosen.split, room.count)
-    if offer is None or facts.task == "embed":  # whose tokens are read, not generated: not what cost.py estimates
+    if offer is None or chosen.verdict == "does_not_fit":
+        return offer
+    if facts.task == "embed":  # whose tokens are read, not generated: not what cost.py estimates
         return offer
     weights = next((part.bytes for part in found.parts if part.name == "weights"), 0)
     batch = cost.requests(

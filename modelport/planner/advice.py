@@ -7,11 +7,12 @@ from modelport.domain.gpu import Accelerators, Gpu
 from modelport.domain.plan import Change, Split
 from modelport.domain.spec import Spec
 from modelport.errors import ModelportError
+from modelport.planner.compute import refused
 from modelport.planner.gpus import GPUS, devices_of
 from modelport.planner.local_advice import most
 from modelport.planner.offers import GPUS_OF_A_NODE, Price, cheapest, shapes
 from modelport.planner.room import room_of
-from modelport.planner.served import CONTEXT_STEP, Choice, Question, refused
+from modelport.planner.served import CONTEXT_STEP, Choice, Question
 from modelport.planner.split import splits
 
 MOST_CHANGES = 3

@@ -10,8 +10,9 @@ from modelport.domain.facts import ModelFacts
 from modelport.domain.plan import Device, Part, Plan, Span, Verdict
 from modelport.domain.spec import Spec
 from modelport.domain.units import show_bytes
+from modelport.planner.compute import quantization
 from modelport.planner.local_advice import most
-from modelport.planner.served import CONTEXT_STEP, LEAST_CONTEXT, UNKNOWN_CONTEXT, quantization
+from modelport.planner.served import CONTEXT_STEP, LEAST_CONTEXT, UNKNOWN_CONTEXT
 from modelport.planner.task import task_of
 
 GIB = 1 << 30

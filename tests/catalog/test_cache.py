@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import huggingface_hub.constants
@@ -10,11 +11,16 @@ import pytest
 
 from modelport.catalog import resolve
 from modelport.catalog.cached import facts_directory
+from modelport.domain.facts import ModelFacts
 from modelport.errors import ModelportError
 from tests.fakes.checkpoint import checkpoint
-from tests.fakes.hub import GOOD_TOKEN, MODELS, SMALL, Running, running_hub
+from tests.fakes.hub import GOOD_TOKEN, MODELS, OTHER_TOKEN, SMALL, Running, running_hub
 
 MODEL = "Qwen/Qwen2.5-0.5B-Instruct"
+
+
+def without_note(facts: ModelFacts) -> ModelFacts:
+    return replace(facts, note="")
 
 
 def test_the_second_time_only_the_commit_is_asked_for_and_offline_nothing(
@@ -27,7 +33,7 @@ def test_the_second_time_only_the_commit_is_asked_for_and_offline_nothing(
     assert served["requests"] == len(MODELS) and served["bytes"] < 200 * len(MODELS)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     hub.reset()
-    assert [resolve(model) for model in MODELS] == first
+    assert [without_note(resolve(model)) for model in MODELS] == first
     assert hub.served()["requests"] == 0
 
 
@@ -49,7 +55,7 @@ def test_a_commit_is_never_asked_for_twice(hub: Running) -> None:
 def test_what_was_read_holds_while_the_hub_answers_with_errors(hub: Running) -> None:
     before = resolve(MODEL)
     hub.switch(down="1")
-    assert resolve(MODEL) == before
+    assert without_note(resolve(MODEL)) == before
     with pytest.raises(ModelportError, match="status 503"):
         resolve("Qwen/Qwen3-8B")
 
@@ -58,7 +64,7 @@ def test_what_was_read_holds_when_the_hub_is_gone(hub: Running, monkeypatch: pyt
     with running_hub() as other:
         monkeypatch.setenv("HF_ENDPOINT", other.url)
         before = resolve(MODEL)
-    assert resolve(MODEL) == before
+    assert without_note(resolve(MODEL)) == before
     with pytest.raises(ModelportError, match="cannot be reached"):
         resolve("Qwen/Qwen3-8B")
 
@@ -109,7 +115,7 @@ def test_what_was_read_does_not_hold_once_the_hub_refuses(hub: Running, monkeypa
 def test_an_adapter_and_its_base_are_kept_too(hub: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     before = resolve("acme/adapter")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    assert resolve("acme/adapter") == before and before.adapter
+    assert without_note(resolve("acme/adapter")) == before and before.adapter
 
 
 def test_the_cache_is_its_owners_and_holds_no_secret(hub: Running, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,3 +190,50 @@ def test_nothing_is_left_beside_the_facts(hub: Running) -> None:
     assert not [file for file in facts_directory().iterdir() if file.name.startswith(".")]
     shutil.rmtree(facts_directory())
     assert resolve(MODEL).layers == 24
+
+
+def test_facts_of_a_hub_that_is_down_say_of_what_day_they_are(hub: Running) -> None:
+    assert not resolve(MODEL).note
+    for file in facts_directory().iterdir():
+        os.utime(file, (1_700_000_000, 1_700_000_000))
+    hub.switch(down="1")
+    assert "as last seen on 2023-11-1" in resolve(MODEL).note
+    hub.switch(down="0")
+    assert not resolve(MODEL).note
+    hub.switch(down="1")
+    assert "as last seen on 2023" not in resolve(MODEL).note  # it was confirmed since
+
+
+def test_a_gated_model_says_what_a_start_takes(hub: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", GOOD_TOKEN)
+    fresh, kept = resolve("acme/gated"), resolve("acme/gated")
+    assert fresh == kept and kept.gated and kept.note == "It is gated: a start needs HF_TOKEN with access to it."
+    hub.switch(down="1")
+    note = resolve("acme/gated").note
+    assert "as last seen on" in note and "It is gated" in note
+
+
+@pytest.mark.parametrize("token", ["", OTHER_TOKEN])
+def test_a_gated_model_read_earlier_is_refused_to_who_has_no_access(
+    hub: Running, monkeypatch: pytest.MonkeyPatch, token: str
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", GOOD_TOKEN)
+    commit = resolve("acme/gated").revision
+    monkeypatch.setenv("HF_TOKEN", token)
+    for source in ("acme/gated", f"acme/gated@{commit}"):
+        with pytest.raises(ModelportError, match="is gated: accept its licence"):
+            resolve(source)
+
+
+def test_a_pipe_in_the_cache_is_not_waited_for(hub: Running) -> None:
+    resolve(MODEL)
+    for file in facts_directory().iterdir():
+        file.unlink()
+        os.mkfifo(file)
+    assert resolve(MODEL).layers == 24
+
+
+def test_a_relative_place_for_caches_is_passed_over(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", "here")  # the XDG base directory specification: such a value is invalid
+    assert facts_directory() == tmp_path / ".cache" / "modelport" / "facts"

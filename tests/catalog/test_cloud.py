@@ -66,3 +66,20 @@ def test_looking_at_the_catalog_imports_no_client_of_a_store() -> None:
 
     code = "import sys, modelport.catalog; sys.exit(any(m in sys.modules for m in ('obstore', 'huggingface_hub', 'httpx')))"
     assert subprocess.run([sys.executable, "-c", code], timeout=30).returncode == 0
+
+
+@pytest.mark.parametrize("address", ["notaurl", "http://", "http://h:port", "http://h:99999", "http://[::1", "ftp://h"])
+def test_an_endpoint_that_is_no_url_is_a_sentence(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+    assert refused("s3://bucket/model").message == "AWS_ENDPOINT_URL is not a URL like https://storage.example."
+
+
+def test_a_client_of_a_store_that_panics_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    class PanicException(BaseException):
+        """As pyo3 raises it."""
+
+    def panics(*_: object) -> None:
+        raise PanicException("called `Option::unwrap()` on a `None` value")
+
+    monkeypatch.setattr("modelport.catalog.cloud._store", panics)
+    assert "could not be looked up: obstore failed" in refused("s3://bucket/model").message

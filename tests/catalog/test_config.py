@@ -240,6 +240,64 @@ def test_a_hostile_ignore_list_takes_no_time() -> None:
     assert time.perf_counter() - started < 60  # a hang, not a slow machine
 
 
+def test_patterns_that_are_spelled_out_without_end_are_refused() -> None:
+    ignored = [f"re:m{n}.({'|'.join(f'{i}' for i in range(64))})" for n in range(1000)]
+    with pytest.raises(ModelportError, match="list of modules not quantized is more than 10,000 names"):
+        llama(quantization_config={"quant_method": "fp8", "ignore": ignored})
+
+
+def test_a_long_plain_list_of_what_is_not_quantized_is_taken_whole() -> None:
+    ignored = [f"model.layers.{n % 32}.self_attn.{kind}_proj" for n in range(20_000) for kind in "qo"]
+    half = llama(quantization_config={"quant_method": "fp8", "ignore": ignored})
+    groups = {group.name: group for group in half.weights}
+    assert groups["attention"].bytes == 2 * groups["attention"].parameters
+    assert groups["mlp"].bytes == groups["mlp"].parameters
+
+
+@pytest.mark.parametrize("value", [5, "1", {"a": 1}, True])
+def test_layers_of_the_wrong_type_are_a_sentence(value: object) -> None:
+    with pytest.raises(ModelportError, match=r"linear_attn_config.full_attn_layers is .*, not a list"):
+        llama(linear_attn_config={"full_attn_layers": value})
+
+
+def test_more_experts_per_token_than_there_are_is_a_sentence() -> None:
+    with pytest.raises(ModelportError, match="num_experts_per_tok is 900 of 8 experts"):
+        llama(num_local_experts=8, num_experts_per_tok=900)
+
+
+WRONG: tuple[object, ...] = (
+    5,
+    -1,
+    2.5,
+    "x",
+    "",
+    True,
+    [],
+    [1],
+    ["x"],
+    [[1]],
+    {},
+    {"a": 1},
+    {"full_attention": 5},
+    [{}],
+)
+
+
+@pytest.mark.parametrize("model", ["deepseek-ai/DeepSeek-R1", "google/gemma-3-27b-it", "openai/gpt-oss-20b"])
+def test_a_value_of_the_wrong_type_is_a_sentence_or_an_answer(model: str) -> None:
+    config = config_of_row(MODELS[model])
+    keys = {*config, *NEXT, "layer_types", "rope_scaling", "quantization_config", "linear_attn_config", "moe_layer_freq",
+            "text_config", "vision_config", "architectures", "sliding_window_pattern", "per_layer_config", "attn_config",
+            "ffn_config", "mlp_layer_types", "moe_layers", "layers_block_type", "hybrid_override_pattern",
+            "attn_layer_period", "expert_layer_period", "mamba_dt_rank", "audio_config", "dtype"}  # fmt: skip
+    for key in sorted(keys):
+        for value in WRONG:
+            try:
+                facts({**config, key: value})
+            except ModelportError as error:
+                assert error.message.endswith(".")
+
+
 def test_mxfp4_is_for_experts_only() -> None:
     found = facts(config_of_row(MODELS["openai/gpt-oss-20b"]))
     groups = {g.name: g for g in found.weights if g.sharding != "none"}

@@ -1,6 +1,7 @@
 """A directory on this machine becomes facts: weights once, shards complete, and what lies beside them."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -136,3 +137,84 @@ def test_what_lies_beside_the_weights_is_read(tmp_path: Path) -> None:
     (path / "modules.json").write_text(json.dumps([{"type": "sentence_transformers.models.Pooling"}]))
     full = resolve(str(path))
     assert (full.licence, full.chat_template, full.pooling, full.task) == ("apache-2.0", True, True, "embed")
+
+
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "a" * 64 + "\nsize 141000000000\n"
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin", "m.gguf"])
+def test_a_pointer_of_git_lfs_is_no_weights(tmp_path: Path, name: str) -> None:
+    path = llama_directory(tmp_path)
+    (path / "model.safetensors").unlink()
+    (path / name).write_text(POINTER)
+    assert "only git-lfs's pointer to the file: run `git lfs pull`" in refusal(path)
+
+
+def test_files_that_hold_less_than_half_of_the_model_are_refused(tmp_path: Path) -> None:
+    path = llama_directory(tmp_path)
+    config = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 400}))
+    said = refusal(path)
+    assert "hold 3.6 KiB" in said and "its config describes" in said and "are not complete" in said
+    (path / "model.safetensors").unlink()
+    (path / "pytorch_model.bin").write_bytes(bytes(LLAMA_PARAMETERS * 2))
+    assert "are not complete" in refusal(path)
+    assert resolve(str(path / "config.json")).layers == 400
+
+
+@pytest.mark.parametrize(
+    ("config", "dtype", "divided"),
+    [
+        ({"torch_dtype": "float32"}, "BF16", 1),
+        ({"quantization_config": {"quant_method": "fp8"}}, "F8_E4M3", 1),
+        ({"quantization": {"bits": 4, "group_size": 64}}, "U32", 8),
+        ({"quantization_config": {"quant_method": "torchao"}}, "U8", 2),
+    ],
+)
+def test_files_of_other_types_than_the_config_says_are_whole(
+    tmp_path: Path, config: dict[str, object], dtype: str, divided: int
+) -> None:
+    path = llama_directory(tmp_path)
+    (path / "config.json").write_text(json.dumps({**LLAMA_CONFIG, **config}))
+    tensors = {name: (dtype, (*shape[:-1], max(1, shape[-1] // divided))) for name, (_, shape) in LLAMA_TENSORS.items()}
+    (path / "model.safetensors").write_bytes(safetensors(tensors))
+    assert resolve(str(path)).layers == 2
+
+
+def test_a_header_without_tensors_is_no_model(tmp_path: Path) -> None:
+    path = llama_directory(tmp_path)
+    (path / "model.safetensors").write_bytes(safetensors({}, {"a": "x" * 100_000}))
+    assert "hold nothing" in refusal(path)
+
+
+def test_notes_in_a_header_are_no_weights(tmp_path: Path) -> None:
+    path = llama_directory(tmp_path)
+    before = resolve(str(path)).weight_bytes
+    (path / "model.safetensors").write_bytes(safetensors(LLAMA_TENSORS, {"a": "x" * 100_000}))
+    assert resolve(str(path)).weight_bytes == before
+
+
+@pytest.mark.parametrize("text", ["[", "[]", "\ud800", '{"chat_template": '])
+def test_a_damaged_tokenizer_config_stops_nothing(tmp_path: Path, text: str) -> None:
+    path = llama_directory(tmp_path)
+    (path / "tokenizer_config.json").write_bytes(text.encode("utf-8", "surrogatepass"))
+    assert not resolve(str(path)).chat_template
+
+
+def test_pipes_are_not_waited_for(tmp_path: Path) -> None:
+    path = llama_directory(tmp_path)
+    os.mkfifo(path / "README.md")
+    os.mkfifo(path / "model.safetensors.index.json")
+    assert "is not a regular file" in refusal(path)
+    (path / "model.safetensors.index.json").unlink()
+    assert resolve(str(path)).licence == ""
+
+
+def test_words_of_the_files_are_fit_for_a_terminal(tmp_path: Path) -> None:
+    path = llama_directory(tmp_path)
+    config = {**LLAMA_CONFIG, "model_type": "\x1b[31mllama\n\x9b", "torch_dtype": "bfloat16"}
+    config["quantization_config"] = {"quant_method": "\x1b]0;pwn\x07gptq\ud800", "bits": 16}
+    (path / "config.json").write_text(json.dumps(config))
+    facts = resolve(str(path))
+    assert facts.architecture == "[31mllama" and facts.quantized and facts.quantized.method == "]0;pwngptq"
+    assert facts.quantization.isprintable()

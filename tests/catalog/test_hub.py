@@ -1,6 +1,7 @@
 """Models on the Hub, by way of a fake one: real HTTP with ranges, refusals and misbehaviour."""
 
 import re
+import time
 
 import pytest
 
@@ -100,6 +101,10 @@ def test_what_says_it_is_of_the_hub_and_cannot_be_is_a_sentence(source: str) -> 
         ("acme/break", "", NOT_READY, "broke off its answer for config.json"),
         ("acme/wrong-range", "", NOT_READY, "another part of config.json of acme/wrong-range than was asked for"),
         ("acme/other-size", "", NOT_READY, "sent|shorter"),
+        ("acme/redirect-loop", "", NOT_READY, "with a redirect that cannot be followed"),
+        ("acme/redirect-file", "", NOT_READY, "with a redirect that cannot be followed"),
+        ("acme/dash-sha", "", NOT_READY, "a name or commit that cannot be"),
+        ("acme/dash-id", "", NOT_READY, "a name or commit that cannot be"),
         ("acme/nonsense", "", NOT_READY, "what is no model's description"),
         ("acme/adapter-of-path", "", INVALID, "is an adapter of '/etc', which is no Hub id"),
         ("acme/adapter-of-adapter", "", INVALID, "is an adapter of another adapter"),
@@ -133,12 +138,30 @@ def test_the_token_stays_with_the_hub_when_a_file_lies_elsewhere(hub: Running, m
     assert hub.served()["tokens_at_storage"] == 0
 
 
-@pytest.mark.parametrize("trouble", ["slow", "drip"])
+@pytest.mark.parametrize("trouble", ["slow", "drip", "header-drip"])
 def test_a_hub_that_takes_too_long_is_given_up(hub: Running, monkeypatch: pytest.MonkeyPatch, trouble: str) -> None:
     monkeypatch.setattr(hub_module, "SILENCE_S", 0.5)
     monkeypatch.setattr(hub_module, "TOTAL_S", 1.0)
     error = refused(f"acme/{trouble}")
-    assert error.kind is NOT_READY and re.search("did not answer|was still sending|took more than", error.message)
+    assert error.kind is NOT_READY and re.search("was still busy with", error.message)
+
+
+def test_a_header_that_never_ends_is_not_waited_for(hub: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub_module, "TOTAL_S", 0.5)
+    started = time.monotonic()
+    refused("acme/header-drip")
+    assert time.monotonic() - started < 8  # the fake goes on for 10 s
+
+
+def test_sizes_that_the_hub_does_not_say_are_computed(hub: Running) -> None:
+    facts = resolve("acme/no-sizes")
+    assert (facts.precision, facts.format) == ("computed", "safetensors")
+    assert facts.weight_bytes == facts.download_bytes == pytest.approx(weight_bytes(SMALL), rel=0.01)
+
+
+def test_words_of_the_hub_are_fit_for_a_terminal(hub: Running) -> None:
+    assert resolve("acme/escape").licence == "[31mmit"
+    assert "is no model's description" in refused("acme/surrogate").message
 
 
 def test_a_hub_without_ranges_is_read_from_the_start_of_each_file(hub: Running) -> None:
@@ -152,8 +175,12 @@ def test_a_hub_that_cannot_be_reached_is_a_sentence(hub: Running, monkeypatch: p
     assert "secret" not in error.message
 
 
-def test_an_endpoint_that_is_no_url_is_a_sentence(hub: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_ENDPOINT", "hub.example")
+@pytest.mark.parametrize(
+    "endpoint",
+    ["hub.example", "http://h:99999", "http://h:port", "http://[::1", "https://h/?a=b", "https://h/#top", "https://h?"],
+)
+def test_an_endpoint_that_is_no_url_is_a_sentence(hub: Running, monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", endpoint)
     assert "HF_ENDPOINT is not a URL" in refused("org/name").message
 
 
@@ -214,3 +241,8 @@ def test_a_directory_here_wins_over_the_hub(hub: Running, monkeypatch: pytest.Mo
     monkeypatch.chdir(tmp_path)
     refused("Qwen/Qwen3-8B")
     assert hub.served()["requests"] == 0
+
+
+@pytest.mark.parametrize("page", ["https://huggingface.co/org/name", "https://huggingface.co/org/name/tree/main"])
+def test_the_address_of_a_models_page_is_told_how_to_be_written(hub: Running, page: str) -> None:
+    assert refused(page).message.endswith("For a model of the Hub write org/name.")

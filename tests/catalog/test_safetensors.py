@@ -1,16 +1,22 @@
 """The safetensors reader believes nothing a file says until the bytes are there."""
 
 import json
+import string
 import struct
+import time
 import tracemalloc
 from pathlib import Path
 
 import pytest
 
+from modelport.catalog.quantized import Storage
 from modelport.catalog.safetensors import DTYPE_BITS, MAX_HEADER_BYTES, read_safetensors, read_safetensors_header
-from modelport.catalog.tensors import Tensor
+from modelport.catalog.tensors import Tensor, weights_of_tensors
+from modelport.domain.facts import Quantization
 from modelport.errors import ModelportError
 from tests.catalog.write_safetensors import LLAMA_TENSORS, raw, safetensors
+
+LETTERS = string.ascii_lowercase
 
 
 def refusal(data: bytes) -> str:
@@ -116,3 +122,40 @@ def test_the_header_of_a_great_model_takes_little_memory() -> None:
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 32 << 20
+
+
+@pytest.mark.parametrize(
+    "word", ["nested_" * 140, "weight_scale" * 80, "attna." * 150, "layers." * 140, "quant_state" * 90]
+)
+def test_a_name_made_to_be_slow_to_look_at_is_not(word: str) -> None:
+    started = time.perf_counter()
+    weights_of_tensors([Tensor(f"{word} {a}{b}{c}x", "BF16", (1,), 2) for a in LETTERS for b in LETTERS for c in "ab"],
+                       Storage(2))  # fmt: skip
+    assert time.perf_counter() - started < 20  # a hang, not a slow machine
+
+
+def test_more_kinds_of_names_than_any_model_has_are_refused() -> None:
+    tensors = [Tensor(f"{a}{b}{c}.x", "BF16", (1,), 2) for a in LETTERS for b in LETTERS for c in LETTERS]
+    with pytest.raises(ModelportError, match="more than 10,000 kinds of tensors"):
+        weights_of_tensors(tensors, Storage(2))
+
+
+def test_a_hundred_thousand_tensors_of_experts_are_few_kinds() -> None:
+    tensors = [
+        Tensor(f"model.layers.{layer}.mlp.experts.{expert}.{kind}_proj.weight", "BF16", (2, 2), 8)
+        for layer in range(66) for expert in range(512) for kind in ("gate", "up", "down")
+    ]  # fmt: skip
+    (experts,) = weights_of_tensors(tensors, Storage(2), 66)
+    assert (experts.name, experts.parameters, experts.layers) == ("experts", 4 * len(tensors), 66)
+    assert len(tensors) > 100_000
+
+
+@pytest.mark.parametrize(
+    ("ending", "elements"),
+    [("qweight", 80), ("weight_packed", 80), ("scales", 0), ("qzeros", 0), ("weight_scale_inv", 0), ("g_idx", 0),
+     ("weight.absmax", 0), ("weight.quant_state.bitsandbytes__nf4", 0), ("weight.nested_absmax", 0), ("weight", 10)],
+)  # fmt: skip
+def test_the_end_of_a_name_says_what_is_packed_and_what_are_scales(ending: str, elements: int) -> None:
+    storage = Storage(2, Quantization("gptq", 4))
+    (group,) = weights_of_tensors([Tensor(f"model.layers.0.mlp.up_proj.{ending}", "I32", (10,), 40)], storage)
+    assert group.parameters == elements

@@ -124,7 +124,7 @@ def test_ways_to_draft_that_need_no_draft_model(method: str, known_as: str) -> N
 
 def test_what_is_read_in_a_way_one_might_not_expect_is_said() -> None:
     notes = " ".join(spec_from({**MODEL, "SERVED_MODEL_NAME": "My_Model", "SPEC_ENABLED": "yes"}).notes)
-    assert "called my-model here, not My_Model" in notes
+    assert "called my-model; clients may use My_Model too" in notes
     assert "SPEC_ENABLED is 'yes', not true" in notes
     assert "ACCELERATORS is not set" in notes and "HF_TOKEN is not set" in notes
     quiet = {"TARGET_MODEL": "org/m", "ACCELERATORS": "L4:1", "HUGGING_FACE_HUB_TOKEN": "hf_x", "SPEC_ENABLED": "False"}

@@ -350,6 +350,12 @@ def test_a_config_alone_is_never_named_as_a_model(engine: str) -> None:
     assert mtp.argv[mtp.argv.index("--speculative-draft-model-path") + 1] == "MODEL"
 
 
+def test_a_config_alone_is_not_started_on_this_machine(tmp_path: Path) -> None:
+    install(tmp_path, "vllm", "0.32.0")
+    message = refused("vllm", CASES["config-alone"][0], plan(), spec(accelerators=None))
+    assert "'/configs/config.json' is a config.json alone" in message and "set `model`" in message
+
+
 def test_more_gpus_than_a_machine_has_are_said_with_the_command() -> None:
     wide, one = plan(Split(tensor=8, pipeline=2)), plan(Split(tensor=8))
     for engine, option in (("vllm", "--nnodes"), ("sglang", "--dist-init-addr")):

@@ -93,6 +93,18 @@ def test_every_option_about_keys_and_addresses_is_refused(engine: str) -> None:
     assert not set(about) - set(module.REFUSED) - {"--master-port", "--grpc-response-timeout-secs"}
 
 
+@pytest.mark.parametrize("engine", ["vllm", "sglang"])
+def test_every_option_that_splits_a_model_or_spans_machines_is_refused(engine: str) -> None:
+    module = ENGINES[engine]
+    about = [
+        flag
+        for flag in FLAGS[engine][module.NEWEST]
+        if flag.startswith(("--data-parallel-", "--nnodes", "--node-rank")) or flag.endswith("-parallel-size")
+    ]
+    assert len(about) > 8
+    assert not set(about) - set(module.REFUSED)
+
+
 def test_versions_compare_as_numbers() -> None:
     assert Range(since="0.9.2").holds("0.10.0") and not Range(since="0.10.0").holds("0.9.2")
     assert Range(until="0.5.16").holds("0.5.9") and not Range(until="0.5.16").holds("0.5.23")

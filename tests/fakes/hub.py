@@ -63,9 +63,19 @@ TROUBLE = (
     "other-size",
     "nonsense",
     "storage",
+    "header-drip",
+    "redirect-loop",
+    "redirect-file",
+    "dash-sha",
+    "dash-id",
+    "no-sizes",
+    "surrogate",
+    "escape",
 )
 """`acme/<word>`: refuses with a status; is silent; sends a byte at a time; a body shorter than said; closes within;
-sends whole files; another range; files smaller than said; no JSON; redirects to another host, which must see no token."""
+sends whole files; another range; files smaller than said; no JSON; redirects to another host, which must see no token;
+sends a header without end; redirects to itself, or to a file of the client's machine; gives a commit or a name that
+would be an option on a command line; sizes of no weights; a licence of half a character; one with an escape sequence."""
 
 
 @dataclass
@@ -207,8 +217,23 @@ class Exchange(BaseHTTPRequestHandler):
         else:
             if repo.trouble == "slow":
                 time.sleep(3)
+            if repo.trouble in ("redirect-loop", "redirect-file"):
+                self.answer(
+                    302, headers={"location": self.path if repo.trouble[9:] == "loop" else "file:///etc/passwd"}
+                )
+                return None
+            if repo.trouble == "header-drip":
+                self.drip_headers()
+                return None
             return repo
         return None
+
+    def drip_headers(self) -> None:
+        """A header every now and then, sooner than a client takes for silence."""
+        self.wfile.write(b"HTTP/1.1 200 OK\r\n")
+        for n in range(100):
+            self.wfile.write(b"x-%d: 1\r\n" % n)
+            time.sleep(0.1)
 
     def may_read(self, name: str, repo: Repo) -> bool:
         if repo.gated and self.token != GOOD_TOKEN:
@@ -220,7 +245,12 @@ class Exchange(BaseHTTPRequestHandler):
         if query.get("expand") == ["sha"]:
             return self.answer(200, json.dumps({"id": name, "sha": repo.commit}).encode())
         files = [{"rfilename": file, "size": sparse.size, "blobId": "0"} for file, sparse in repo.files.items()]
+        for file in files if repo.trouble == "no-sizes" else ():
+            file["size"] = None if str(file["rfilename"]).endswith(".safetensors") else file["size"]
         body = {"id": name, "sha": repo.commit, "siblings": files, "tags": repo.tags, "private": repo.private}
+        body |= {"dash-sha": {"sha": "--enforce-eager"}, "dash-id": {"id": "--enforce-eager"}}.get(repo.trouble, {})
+        licences = {"surrogate": "\ud800mit", "escape": "\x1b[31mmit"}
+        body |= {"tags": [f"license:{licences[repo.trouble]}"]} if repo.trouble in licences else {}
         body |= {"gated": repo.gated or False, "config": {"model_type": "llama", "tokenizer_config": {}}}
         self.answer(200, b"<html>" if repo.trouble == "nonsense" else json.dumps(body).encode())
 

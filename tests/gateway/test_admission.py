@@ -11,6 +11,7 @@ from tests.gateway.world import PLAIN, Engine, World, chat, until
 
 def test_every_route_has_the_policy_written_here() -> None:
     assert {(e.path, e.policy) for e in TABLE} == {
+        ("/health", Policy.OPEN),
         ("/healthz", Policy.OPEN),
         ("/readyz", Policy.KEY),
         ("/metrics", Policy.ADMIN),
@@ -22,9 +23,9 @@ def test_every_route_has_the_policy_written_here() -> None:
         ("/services/", Policy.KEY),
         ("/modelport/", Policy.ADMIN),
     }
-    own = {"/healthz", "/v1/models", "/v1/models/", *INFERENCE, "/"}
+    own = {"/health", "/healthz", "/v1/models", "/v1/models/", *INFERENCE, "/"}
     assert {e.path for e in OWN_TABLE} == own
-    assert {e.path for e in OWN_TABLE if e.policy is Policy.OPEN} == {"/healthz"}
+    assert {e.path for e in OWN_TABLE if e.policy is Policy.OPEN} == {"/health", "/healthz"}
 
 
 @pytest.mark.parametrize("entry", TABLE, ids=lambda e: e.path)

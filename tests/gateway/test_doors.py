@@ -163,3 +163,41 @@ def test_the_heartbeat_has_the_url_and_the_revision(world: World) -> None:
     beat = world.heartbeat()
     assert beat and beat.url == world.url and beat.revision > 0
     assert json.dumps(beat.problems)
+
+
+def test_a_service_answers_to_what_it_is_served_as_too(world: World, engine: Engine) -> None:
+    world.service("qwen3-8b", world.engine(), served_name="Qwen/Qwen3-8B")
+    for name in ("qwen3-8b", "Qwen/Qwen3-8B"):
+        assert world.http.post("/v1/chat/completions", json=chat(name)).status_code == 200
+        assert world.http.get(f"/v1/models/{name}").json()["id"] == name
+    assert {"qwen3-8b", "Qwen/Qwen3-8B", "tiny"} <= {m["id"] for m in world.http.get("/v1/models").json()["data"]}
+
+
+def test_a_key_for_a_service_holds_for_what_it_is_served_as(world: World, engine: Engine) -> None:
+    world.service("mine", world.engine(), served_name="Org/Mine")
+    world.service("theirs", world.engine(), served_name="Org/Theirs")
+    mine = {"authorization": f"Bearer {world.key(models=['mine'])}"}
+    answered = [
+        httpx.post(f"{world.url}/v1/chat/completions", json=chat(name), headers=mine).status_code
+        for name in ("Org/Mine", "Org/Theirs")
+    ]
+    assert answered == [200, 403]
+    listed = httpx.get(f"{world.url}/v1/models", headers=mine).json()["data"]
+    assert {model["id"] for model in listed} == {"mine", "Org/Mine"}
+
+
+def test_a_service_own_name_wins_over_what_another_is_served_as(world: World) -> None:
+    first, second = world.engine(), world.engine()
+    world.service("wanted", first)
+    world.service("other", second, served_name="wanted")
+    assert world.http.post("/v1/chat/completions", json=chat("wanted")).status_code == 200
+    assert (first.seen()["requests"], second.seen()["requests"]) == (1, 0)
+
+
+def test_health_on_a_service_own_port_is_whether_it_is_ready(world: World) -> None:
+    asleep, awake = free_port(), free_port()
+    world.service("asleep", port=asleep)
+    world.service("awake", world.engine(), port=awake)
+    until(lambda: httpx.get(f"http://127.0.0.1:{awake}/health").status_code == 200)
+    assert httpx.get(f"http://127.0.0.1:{asleep}/health").status_code == 503
+    assert httpx.get(f"{world.url}/health").status_code == 200

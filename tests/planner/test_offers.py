@@ -1,16 +1,19 @@
 """Prices are dated data that the user's own file overrides, and a cost is what whole machines take."""
 
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
 import pytest
 
 from modelport.domain.plan import Split
+from modelport.domain.spec import Spec
 from modelport.errors import ModelportError
-from modelport.planner.cost import tokens_per_second, usd_per_million
+from modelport.planner import accelerators, devices_of, offers, plan
+from modelport.planner.cost import requests, tokens_per_second, usd_per_million
 from modelport.planner.gpus import GPUS
 from modelport.planner.offers import Price, cheapest, prices, shapes
-from tests.planner.models import GIB, LLAMA_8B, MIXTRAL
+from tests.planner.models import GIB, LLAMA_8B, MIXTRAL, QWEN_7B
 
 TABLE = (
     Price("x", "H100", 1, 3.0, "2026-01-01"),
@@ -80,22 +83,77 @@ def test_a_wrong_price_file_is_told_in_one_sentence(tmp_path: Path, text: str, s
 
 
 def test_the_roofline_is_the_weights_and_the_caches_read_once_a_step() -> None:
-    """16 GiB of weights and 256 requests of 1,024 tokens of 128 KiB (32 GiB) at 0.6 x 3,350 GB/s: 39 ms a step."""
-    rate = tokens_per_second(LLAMA_8B.facts(), GPUS["H100"], Split(), 16 * GIB, 50 * GIB, 50 * GIB / (128 << 10))
+    """16 GiB of weights and 256 requests of 1,024 tokens of 128 KiB (32 GiB) at 0.6 x 3,350 GB/s: 26 ms a step."""
+    rate = tokens_per_second(LLAMA_8B.facts(), GPUS["H100"], Split(), 16 * GIB, 50 * GIB, 50 * GIB / (128 << 10), 256)
     assert rate == pytest.approx(256 / (48 * GIB / (0.6 * 3350e9)), rel=1e-6)
     assert usd_per_million(3.6, 1000.0) == pytest.approx(1.0)
 
 
+def test_requests_at_work_are_those_asked_for_or_the_engines_own_and_never_more_than_fit() -> None:
+    assert requests(Split(), 400 * 1024, most_of_a_copy=256) == 256
+    assert requests(Split(), 100 * 1024, most_of_a_copy=256) == 100
+    assert requests(Split(data=2), 4000 * 1024, most_of_a_copy=256) == 512
+    assert requests(Split(data=2), 4000 * 1024, most_of_a_copy=256, at_once=8) == 8
+    assert requests(Split(), 4 * 1024, most_of_a_copy=256, at_once=8) == 4
+    assert requests(Split(), 100, most_of_a_copy=256) == 1
+
+
+def test_one_request_at_once_costs_much_more_per_token_than_256() -> None:
+    """8B in 16 bit: one request waits for 15 GiB of weights alone, which 256 share."""
+    here = devices_of(accelerators("H100:1"))
+    one, many, unasked = (
+        plan(LLAMA_8B.facts(), Spec(model="x", context=1024, parallel=parallel), here, "vllm").offer
+        for parallel in (1, 256, None)
+    )
+    assert one and many and unasked
+    assert one.usd_per_hour == many.usd_per_hour
+    dear, cheap, full = (offer.usd_per_million_tokens or 0 for offer in (one, many, unasked))
+    assert 50 * cheap < dear < 256 * cheap and 0 < full <= cheap
+
+
 def test_copies_add_up_and_what_cannot_be_known_is_none() -> None:
     facts = LLAMA_8B.facts()
-    one = tokens_per_second(facts, GPUS["H100"], Split(), 16 * GIB, 50 * GIB, 400_000)
-    assert tokens_per_second(facts, GPUS["H100"], Split(data=2), 16 * GIB, 50 * GIB, 800_000) == pytest.approx(2 * one)
-    assert tokens_per_second(facts, GPUS["H100"], Split(), 16 * GIB, -1, 0) == 0
+
+    def rate(split: Split, tokens: float, at_once: float) -> float:
+        return tokens_per_second(facts, GPUS["H100"], split, 16 * GIB, 50 * GIB, tokens, at_once)
+
+    assert rate(Split(data=2), 800_000, 512) == pytest.approx(2 * rate(Split(), 400_000, 256))
+    assert rate(Split(data=2), 800_000, 1) < rate(Split(), 400_000, 2), "one request keeps one copy at work"
+    assert rate(Split(pipeline=2), 800_000, 1) == pytest.approx(rate(Split(), 800_000, 1) / 2, rel=0.01)
+    assert tokens_per_second(facts, GPUS["H100"], Split(), 16 * GIB, -1, 0, 1) == 0
     assert usd_per_million(3.0, 0) is None
 
 
 def test_few_requests_read_few_experts() -> None:
     facts = MIXTRAL.facts()
-    few = tokens_per_second(facts, GPUS["H200"], Split(), 90 * GIB, 0.2 * GIB, 1024)
-    dense = tokens_per_second(LLAMA_8B.facts(), GPUS["H200"], Split(), 90 * GIB, 0.2 * GIB, 1024)
+    few = tokens_per_second(facts, GPUS["H200"], Split(), 90 * GIB, 0.2 * GIB, 1024, 1)
+    dense = tokens_per_second(LLAMA_8B.facts(), GPUS["H200"], Split(), 90 * GIB, 0.2 * GIB, 1024, 1)
     assert 3 * dense < few < 4 * dense, "2 of 8 experts, which are 97 % of it"
+
+
+def test_experts_that_copies_share_are_read_for_the_requests_of_all_of_them() -> None:
+    apart, shared = (
+        tokens_per_second(MIXTRAL.facts(), GPUS["H200"], Split(data=8, expert=expert), 90 * GIB, 8 * GIB, 400_000, 8)
+        for expert in (1, 8)
+    )
+    assert shared < apart
+
+
+def test_a_draft_model_stands_on_the_gpus_that_are_offered_too() -> None:
+    spec = Spec(model="x", context=8192)
+    alone = offers(LLAMA_8B.facts(), spec, "vllm")
+    drafted = offers(LLAMA_8B.facts(), spec, "vllm", draft=QWEN_7B.facts())
+    smallest = [min(made.device.total_bytes * made.devices for made in found) for found in (alone, drafted)]
+    assert smallest[1] > smallest[0]
+    for made in drafted:
+        assert next(part for part in made.parts if part.name == "weights").bytes > QWEN_7B.facts().weight_bytes
+
+
+def test_gpus_without_bfloat16_are_offered_unless_it_was_asked_for() -> None:
+    """vLLM computes a checkpoint in bfloat16 in float16 there, and refuses bfloat16 that is asked for."""
+    model = replace(QWEN_7B.facts(), dtype="bfloat16")
+    table = (Price("x", "V100-32GB", 1, 0.5, "2026-01-01"), Price("x", "L40S", 1, 1.0, "2026-01-01"))
+    for dtype, kinds in ((None, ["V100-32GB", "L40S"]), ("float16", ["V100-32GB", "L40S"]), ("bfloat16", ["L40S"])):
+        found = offers(model, Spec(model="x", dtype=dtype), "vllm", table)  # type: ignore[arg-type]
+        assert [made.device.name for made in found] == kinds
+    assert [made.device.name for made in offers(model, Spec(model="x"), "sglang", table)] == ["L40S"]

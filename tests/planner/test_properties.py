@@ -21,8 +21,21 @@ SLIDING = replace(
     QWEN_7B.facts(), caches=(Cache("sliding", 21, 4, 128, 128, window_tokens=1024), Cache("full", 7, 4, 128, 128))
 )
 LATENT = replace(QWEN_7B.facts(), kv_heads=1, caches=(Cache("mla", 28, 1, 576),))
+LATENT_EXPERTS = replace(MIXTRAL.facts(), kv_heads=1, caches=(Cache("mla", 32, 1, 576),))
+MANY_EXPERTS = replace(MIXTRAL.facts(), experts=128, experts_per_token=8)
 
-models = st.sampled_from([LLAMA_8B.facts(), LLAMA_70B.facts(), MIXTRAL.facts(), QWEN_7B.facts(), SLIDING, LATENT])
+models = st.sampled_from(
+    [
+        LLAMA_8B.facts(),
+        LLAMA_70B.facts(),
+        MIXTRAL.facts(),
+        QWEN_7B.facts(),
+        SLIDING,
+        LATENT,
+        LATENT_EXPERTS,
+        MANY_EXPERTS,
+    ]
+)
 engines = st.sampled_from(["vllm", "sglang", "tgi"])
 kinds = st.sampled_from(KINDS)
 counts = st.sampled_from([1, 2, 3, 4, 6, 8, 16])
@@ -86,10 +99,10 @@ ORDER = ("fits", "too_close", "does_not_fit")
     st.none() | contexts,
     st.none() | requests,
     st.none() | st.floats(0.5, 0.95),
+    st.sets(st.sampled_from(["tensor_parallel", "pipeline_parallel"])),
 )
-@example(MIXTRAL.facts(), "vllm", GPUS["A10G"], 8, 9, None, None, None)
-@example(MIXTRAL.facts(), "vllm", GPUS["L40S"], 4, 5, None, None, None)
-@example(LLAMA_8B.facts(), "sglang", GPUS["A10G"], 6, 7, 32_768, 256, None)
+@example(MIXTRAL.facts(), "vllm", GPUS["L40S"], 4, 5, None, None, None, {"tensor_parallel", "pipeline_parallel"})
+@example(MIXTRAL.facts(), "sglang", GPUS["A100-80GB"], 2, 3, 8192, 64, None, {"pipeline_parallel"})
 def test_more_gpus_of_a_kind_never_make_a_verdict_worse(
     facts: ModelFacts,
     engine: str,
@@ -99,11 +112,11 @@ def test_more_gpus_of_a_kind_never_make_a_verdict_worse(
     context: int | None,
     parallel: int | None,
     fraction: float | None,
+    alone: set[str],
 ) -> None:
-    few, many = (
-        planned(facts, engine, gpu, number, context=context, parallel=parallel, memory_fraction=fraction)
-        for number in sorted((count, more))
-    )
+    """Also where only copies can use them: `alone` are degrees fixed to 1."""
+    wanted = {"context": context, "parallel": parallel, "memory_fraction": fraction, **dict.fromkeys(alone, 1)}
+    few, many = (planned(facts, engine, gpu, number, **wanted) for number in sorted((count, more)))
     assert ORDER.index(many.verdict) <= ORDER.index(few.verdict), (few.split, many.split)
 
 

@@ -18,7 +18,7 @@ from modelport.planner.gpus import accelerators, devices_of, find
 from modelport.planner.offers import Price
 from modelport.planner.room import room_of
 from modelport.planner.served import Choice, Question, plan_of
-from tests.planner.models import GIB, LLAMA_8B, LLAMA_70B, MIXTRAL, Shape, simple_estimate, simple_need
+from tests.planner.models import GIB, LLAMA_8B, LLAMA_70B, MIXTRAL, QWEN_7B, Shape, simple_estimate, simple_need
 
 TABLE = (
     Price("x", "H100", 2, 6.0, "2026-01-01"),
@@ -254,11 +254,114 @@ def test_offers_are_the_cheapest_of_each_kind_of_gpu() -> None:
     assert len(names) == len(set(names)) > 3
 
 
-def test_gpus_without_bfloat16_are_told_and_not_offered() -> None:
+def test_a_checkpoint_in_bfloat16_is_computed_in_float16_where_there_is_none_and_that_is_said() -> None:
     model = replace(LLAMA_8B.facts(), dtype="bfloat16")
-    assert "T4 does not compute in bfloat16" in planned(model, "T4:4").reasons[0]
-    assert "T4" not in " ".join(planned(model, "T4:4", dtype="float16").reasons)
-    assert {made.device.name for made in offers(model, Spec(model="x"), "tgi")}.isdisjoint({"T4", "V100-32GB"})
+    for engine in ("vllm", "sglang", "tgi"):
+        made = planned(model, "T4:4", engine)
+        assert made.verdict == "fits"
+        assert made.reasons[0] == f"T4 does not compute in bfloat16: {engine} uses float16 there."
+        assert "bfloat16" not in " ".join(planned(model, "T4:4", engine, dtype="float16").reasons)
+        assert "bfloat16" not in " ".join(planned(model, "A10:4", engine).reasons)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "engine", "wanted", "why"),
+    [
+        ("T4:4", "vllm", {"dtype": "bfloat16"}, "T4 does not compute in bfloat16: set dtype to float16."),
+        ("T4:4", "tgi", {"dtype": "bfloat16"}, "T4 does not compute in bfloat16: set dtype to float16."),
+        ("V100-32GB:4", "vllm", {"kv_cache_dtype": "fp8"}, "V100-32GB cannot keep the cache in FP8"),
+        ("V100-32GB:4", "sglang", {}, "SGLang does not run on V100-32GB"),
+        ("A10:4", "vllm", {"quantization": "fp8"}, "A10 does not compute in FP8"),
+    ],
+)
+def test_what_an_engine_refuses_whatever_the_memory_does_not_fit(
+    gpus: str, engine: str, wanted: dict[str, Any], why: str
+) -> None:
+    made = planned(LLAMA_8B, gpus, engine, **wanted)
+    assert made.verdict == "does_not_fit" and len(made.reasons) == 1 and made.reasons[0].startswith(why)
+    assert made.max_context == made.max_parallel == 0
+
+
+def test_sglang_computes_in_float16_even_where_bfloat16_was_asked_for() -> None:
+    made = planned(LLAMA_8B, "T4:4", "sglang", dtype="bfloat16")
+    assert made.verdict == "fits" and "sglang uses float16 there" in made.reasons[0]
+
+
+def test_what_is_not_stable_in_float16_takes_twice_the_memory_in_vllm() -> None:
+    gemma = replace(LLAMA_8B.facts(), dtype="bfloat16", architecture="gemma2")
+    question = asked(gemma, "T4:4")
+    assert "vllm uses float32 there" in plan_of(question, question.choose()).reasons[0]
+    seen: list[str] = []
+    spying = replace(question, estimator=lambda facts, ask: seen.append(ask.dtype) or simple_estimate(facts, ask))
+    spying.choose()
+    assert set(seen) == {"float32"}
+    assert "not stable" in planned(gemma, "T4:4", dtype="float16").reasons[0]
+
+
+def test_what_the_engine_refuses_is_offered_to_be_left_out() -> None:
+    sentences = [change.sentence for change in changes(asked(LLAMA_8B, "T4:4", dtype="bfloat16", context=4096), TABLE)]
+    assert sentences == ["Take L4:1.", "Leave dtype out."]
+    assert planned(LLAMA_8B, "T4:4", context=4096).verdict == "fits"
+    found = changes(asked(LLAMA_8B, "V100-32GB:1", kv_cache_dtype="fp8", context=4096), ())
+    assert [change.sentence for change in found] == ["Leave kv_cache_dtype out."]
+
+
+def test_a_share_that_cannot_be_is_offered_to_be_left_out_and_lowers_no_context() -> None:
+    facts, here = LLAMA_8B.facts(), devices_of(accelerators("H100:1"))
+    made = plan(facts, Spec(model="x", memory_fraction=1), here, "vllm", prices=TABLE)
+    assert made.verdict == "does_not_fit" and "set at most 0.99" in made.reasons[0]
+    assert made.context_tokens > 32_768
+    assert made.offer and made.offer.usd_per_million_tokens is None, "nothing runs"
+    change = made.changes[0].sentence
+    assert change.startswith("Leave memory_fraction out (0.92) (context ")
+    assert plan(facts, Spec(model="x"), here, "vllm").verdict == "fits"
+
+
+def test_a_small_share_is_offered_to_be_left_out() -> None:
+    found = changes(asked(LLAMA_8B, "H100:1", engine="sglang", memory_fraction=0.1, context=8192), ())
+    assert "Leave memory_fraction out (0.9)." in [change.sentence for change in found]
+
+
+def test_where_nothing_fits_the_lowered_context_is_said_to_be_lowered() -> None:
+    made = planned(LLAMA_70B, "L4:1")
+    assert "of 2,048 tokens, the least of the 131,072 that the model was trained for." in made.reasons[1]
+    assert planned(LLAMA_70B, "L4:1", context=2048).reasons[1].endswith("of 1 request of 2,048 tokens.")
+
+
+def test_more_than_one_machine_is_a_reason_and_told_in_what_is_offered() -> None:
+    assert any("16 GPUs are 2 machines of 8" in reason for reason in planned(LLAMA_8B, "H100:16").reasons)
+    assert not any("machines" in reason for reason in planned(LLAMA_8B, "H100:8").reasons)
+    found = changes(asked(LLAMA_70B, "T4:8", context=8192), ())
+    assert any(change.sentence == "Take T4:16 instead of 8 on 2 machines." for change in found)
+
+
+def test_one_gpu_more_than_the_experts_divide_by_stays_idle_and_the_verdict_good() -> None:
+    four, five = (planned(MIXTRAL, gpus, context=8192) for gpus in ("A100:4", "A100:5"))
+    assert four.verdict == five.verdict == "fits" and five.split.gpus == 4
+    assert five.reasons[-1] == "1 of 5 GPUs stays idle: one copy takes 2."
+    of_one = planned(MIXTRAL, "H100:5", context=8192, tensor_parallel=1)
+    assert of_one.split == Split(1, 1, 4, 4)
+    assert of_one.reasons[-1] == "1 of 5 GPUs stays idle: 8 experts cannot be shared out evenly over more of them."
+
+
+def test_a_draft_model_takes_its_weights_and_its_cache() -> None:
+    here, spec = devices_of(accelerators("H100:1")), Spec(model="x", context=8192)
+    alone = plan(LLAMA_8B.facts(), spec, here, "vllm")
+    drafted = plan(LLAMA_8B.facts(), spec, here, "vllm", draft=QWEN_7B.facts())
+    weights = [next(part.bytes for part in made.parts if part.name == "weights") for made in (alone, drafted)]
+    assert weights[1] - weights[0] == pytest.approx(QWEN_7B.facts().weight_bytes, rel=0.01)
+    question = replace(asked(LLAMA_8B, "H100:1"), draft=QWEN_7B.facts())
+    seen: list[Any] = []
+    replace(
+        question, cache_need=lambda facts, ask, n: seen.append(ask.draft_caches) or simple_need(facts, ask, n)
+    ).choose()
+    assert seen[0] == QWEN_7B.facts().caches
+
+
+def test_a_draft_model_on_cpu_is_counted() -> None:
+    cpu, spec = Device("cpu", "CPU", 128 * GIB, 120 * GIB), Spec(model="x", context=4096)
+    alone, drafted = (plan(QWEN_7B.facts(), spec, [cpu], "vllm", draft=draft) for draft in (None, QWEN_7B.facts()))
+    assert drafted.parts[0].bytes == 2 * alone.parts[0].bytes and drafted.parts[1].bytes == 2 * alone.parts[1].bytes
 
 
 def test_a_cache_that_nobody_described_is_counted_whole_on_every_gpu() -> None:

@@ -134,7 +134,8 @@ def test_the_plan_and_the_measured_memory_stand_beside_each_other(real: Serving)
     view = real.client.status("chat")
     measured = view.instances[0].memory_bytes
     assert view.planned_bytes and measured
-    assert 0.5 < measured / view.planned_bytes < 2
+    # other processes with the same file share its pages, and count for a part of them each
+    assert 0.35 < measured / view.planned_bytes < 2
 
 
 def test_a_sleeping_model_wakes_for_a_request(real: Serving) -> None:
