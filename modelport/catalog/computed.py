@@ -6,6 +6,7 @@ are matrices' worth, else within one part in ten thousand.
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any, cast
 
 from modelport.catalog.caches import (
     conv_kernel_of,
@@ -173,15 +174,17 @@ def tower_of(tower: Fields, language_hidden: int) -> int:
         * tower.number("temporal_patch_size", default=1)
     )
     merged = width * tower.number("spatial_merge_size", default=1) ** 2
-    if tower.has("vision_output_dim") and tower.has("max_num_tiles"):  # Mllama: several layers' outputs side by side
-        merged = tower.need("vision_output_dim")
     out = tower.number("out_hidden_size", default=language_hidden)
     positions = 2 * tower.number("position_embedding_size") * width  # Gemma 4: a table for each direction
-    if tower.has("max_num_tiles"):  # Mllama: a table of positions for each tile of each aspect ratio
-        ratios = len(tower.get("supported_aspect_ratios") or ()) + 1
-        patches = (tower.number("image_size") // tower.number("patch_size", default=14)) ** 2 + 1
-        positions += ratios * tower.number("max_num_tiles") * patches * width
     projector = merged * (merged if merged > width else 0) + merged * out
+    # Qwen3-VL: a merger of its own for what each of these layers hands on.
+    projector *= 1 + len(tower.numbers("deepstack_visual_indexes"))
+    if tower.has("max_num_tiles"):  # Mllama: outputs of several layers side by side; positions of each tile and ratio
+        projector = tower.number("vision_output_dim", default=width) * out
+        listed = tower.get("supported_aspect_ratios")
+        ratios = (len(cast(list[Any], listed)) if isinstance(listed, list) else 0) + 1
+        patches = (tower.number("image_size") // max(1, tower.number("patch_size", default=14))) ** 2 + 1
+        positions += ratios * tower.number("max_num_tiles") * patches * width
     return depth * (4 * width * width + gated * width * inner) + patch * width + positions + projector
 
 

@@ -73,12 +73,13 @@ DTYPE_BYTES = {"float64": 8, "float32": 4, "float": 4, "bfloat16": 2, "float16":
 KNOWN = frozenset({
     "apertus", "arcee", "biogpt", "bloom", "chatglm", "codegen", "cohere", "cohere2", "deepseek_v2", "deepseek_v3",
     "deepseek_v32", "ernie4_5", "ernie4_5_moe", "exaone4", "falcon", "falcon_h1", "flex_olmo", "gemma", "gemma2",
-    "gemma3_text", "gemma3n_text", "gemma4_text", "glm4", "glm4_moe", "glm4v_moe", "glm_moe_dsa", "gpt2",
-    "gpt_bigcode", "gpt_neo", "gpt_neox", "gpt_oss", "gptj", "granite", "granitemoe", "granitemoehybrid", "helium",
-    "jamba", "kimi_k2", "kimi_linear", "lfm2", "llama", "llama4_text", "minimax", "minimax_m2", "mistral", "mixtral",
-    "mllama_text_model", "mpt", "nemotron_h", "olmo2", "olmoe", "opt", "persimmon", "phi", "phi3", "phimoe", "qwen2",
-    "qwen2_5_vl", "qwen2_audio", "qwen2_moe", "qwen2_vl", "qwen3", "qwen3_5_moe_text", "qwen3_5_text", "qwen3_moe",
-    "qwen3_next", "qwen3_vl_moe", "qwen3_vl_text", "seed_oss", "smollm3", "stablelm", "starcoder2", "xverse",
+    "gemma3_text", "gemma3n_text", "gemma4_text", "glm4", "glm4_moe", "glm4v_moe", "glm4v_moe_text", "glm_moe_dsa",
+    "gpt2", "gpt_bigcode", "gpt_neo", "gpt_neox", "gpt_oss", "gptj", "granite", "granitemoe", "granitemoehybrid",
+    "helium", "jamba", "kimi_k2", "kimi_linear", "lfm2", "llama", "llama4_text", "minimax", "minimax_m2", "mistral",
+    "mixtral", "mllama_text_model", "mpt", "nemotron_h", "olmo2", "olmoe", "opt", "persimmon", "phi", "phi3", "phimoe",
+    "qwen2", "qwen2_5_vl", "qwen2_5_vl_text", "qwen2_audio", "qwen2_moe", "qwen2_vl", "qwen2_vl_text", "qwen3",
+    "qwen3_5_moe_text", "qwen3_5_text", "qwen3_moe", "qwen3_next", "qwen3_vl_moe", "qwen3_vl_moe_text",
+    "qwen3_vl_text", "seed_oss", "smollm3", "stablelm", "starcoder2", "xverse",
 })  # fmt: skip
 
 

@@ -42,8 +42,8 @@ def layers_of(fields: Fields) -> tuple[Layer, ...]:
     and for encoder-decoder models (Whisper, T5, BART)."""
     if fields.flag("is_encoder_decoder") and fields.kind not in ENCODERS:
         raise ModelportError(
-            f"{fields.source!r} is an encoder-decoder model ({fields.kind or 'of no model_type'}), whose two halves and "
-            "cross attention are not planned here: choose a decoder-only language model or an embedding model.",
+            f"{fields.source!r} is an encoder-decoder model ({fields.kind or 'of no model_type'}), whose two halves "
+            "are not planned here: choose a decoder-only language model or an embedding model.",
             param="model",
         )
     count = fields.layers

@@ -9,6 +9,8 @@ import pytest
 
 from bench.truth import GIB, config_of_row, rows
 from modelport.catalog.config import facts_of_config
+from modelport.catalog.defaults import CLASSES, PARTS
+from modelport.catalog.families import KNOWN, known
 from modelport.catalog.tensors import Tensor, group_of
 from modelport.domain.facts import Cache
 from modelport.errors import ModelportError
@@ -26,6 +28,9 @@ MEASURED = sorted(name for name, row in MODELS.items() if row["safetensors_gib"]
 KEPT = sorted(name for name, row in MODELS.items() if row["kv_bytes_per_token_16bit_tp1"] and name not in NO_WIDTH)
 # Quantized by a list of layers that the row does not have.
 LISTED = {"Qwen/Qwen3.5-122B-A10B-GPTQ-Int4": 0.04}
+# Configs as published (or only the classes' names, where it says no org), with what transformers 5.19 makes of them:
+# AutoModelForImageTextToText on the meta device, every parameter counted.
+PUBLISHED = [json.loads(line) for line in (Path(__file__).parent / "published.jsonl").read_text().splitlines()]
 ARCHITECTURES = [json.loads(line) for line in (Path(__file__).parent / "architectures.jsonl").read_text().splitlines()]
 
 LLAMA: dict[str, Any] = {
@@ -66,6 +71,69 @@ def test_computed_parameters_are_those_that_transformers_makes(row: dict[str, An
     if row["config"]["model_type"] == "kimi_linear":
         slack = 0.04  # transformers makes the first layer dense by a list that its config does not hold
     assert facts(row["config"]).parameters == pytest.approx(row["parameters"], rel=slack)
+
+
+@pytest.mark.parametrize("row", PUBLISHED, ids=lambda row: row["name"])
+def test_what_a_published_config_leaves_to_its_class_is_filled_in(row: dict[str, Any]) -> None:
+    found = facts_of_config(row["name"], row["config"])
+    slack = {"glm4v_moe": 0.01, "internvl": 0.003, "idefics3": 0.003}.get(row["name"], 0.0015)  # towers' own extras
+    assert found.parameters == pytest.approx(row["parameters"], rel=slack)
+    assert found.context_tokens == row["context"]
+    assert known(found.architecture)
+
+
+@pytest.mark.parametrize("key", ["text_config", "vision_config"])
+def test_a_part_that_says_nothing_of_its_class_is_of_the_class_its_model_has(key: str) -> None:
+    row = next(row for row in PUBLISHED if row["name"] == "google/gemma-3-4b-it")
+    part = {name: value for name, value in row["config"][key].items() if name != "model_type"}
+    assert facts({**row["config"], key: part}) == facts(row["config"])
+
+
+def test_a_tower_that_gives_the_whole_models_type_is_computed_as_its_own() -> None:
+    row = next(row for row in PUBLISHED if row["name"] == "Qwen/Qwen2.5-VL-7B-Instruct")
+    named = {**row["config"]["vision_config"], "model_type": "qwen2_5_vl"}
+    assert facts({**row["config"], "vision_config": named}) == facts(row["config"])
+
+
+def test_a_null_is_an_answer_that_no_class_overrules() -> None:
+    text = {"model_type": "mistral", "num_key_value_heads": None}
+    config = {"model_type": "llava_next", "text_config": text, "tie_word_embeddings": False}
+    assert facts(config).caches == (Cache("sliding", 32, 32, 128, 128, window_tokens=4096),)
+    whole = facts({**config, "text_config": {**text, "sliding_window": None}})
+    assert whole.caches == (Cache("full", 32, 32, 128, 128),)
+
+
+def test_the_class_of_a_part_goes_before_what_the_whole_says() -> None:
+    # transformers never looks for a part's sizes above it.
+    config = {"model_type": "paligemma", "hidden_size": 2048, "vocab_size": 1, "text_config": {}}
+    found = facts(config)
+    assert (found.embedding_size, found.vocabulary, found.architecture) == (3072, 256000, "gemma")
+
+
+def test_a_part_of_no_known_class_is_not_filled_in() -> None:
+    with pytest.raises(ModelportError, match="does not say num_hidden_layers"):
+        facts({"model_type": "frobnicator", "text_config": {"model_type": "frobnicator_text", "hidden_size": 64}})
+    assert not any(g.name == "vision" for g in llama(vision_config={}).weights)
+
+
+def test_every_part_in_the_table_has_a_class_in_it() -> None:
+    assert {kind for parts in PARTS.values() for kind in parts.values()} <= CLASSES.keys()
+
+
+@pytest.mark.parametrize("kind", ["whisper", "t5", "bart"])
+def test_an_encoder_decoder_model_is_refused_by_name(kind: str) -> None:
+    # Whisper's own keys: d_model, encoder_layers, decoder_layers; no heads by the usual name.
+    config = {"model_type": kind, "is_encoder_decoder": True, "d_model": 1280, "num_hidden_layers": 32,
+              "encoder_layers": 32, "decoder_layers": 32, "vocab_size": 51866}  # fmt: skip
+    with pytest.raises(ModelportError, match=rf"encoder-decoder model \({kind}\)"):
+        facts(config)
+
+
+def test_families_that_no_test_computes_are_not_called_known() -> None:
+    rows_ = [config_of_row(MODELS[name]) for name in {*MEASURED, *KEPT, *TWICE}]
+    configs = [*rows_, *(row["config"] for row in (*ARCHITECTURES, *PUBLISHED))]
+    assert {facts(config).architecture for config in configs} - {"unknown"} == KNOWN
+    assert known("bert") and not known("frobnicator") and not known("")
 
 
 @pytest.mark.parametrize("name", KEPT)

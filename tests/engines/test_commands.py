@@ -239,9 +239,8 @@ def test_models_in_a_cloud_are_streamed_by_vllm_and_named_by_the_others() -> Non
 
 
 def test_llamacpp_names_the_command_that_fetches_a_hub_file() -> None:
-    assert "`hf download org/m-gguf FILE.gguf`" in refused(
-        "llamacpp", facts("org/m-gguf", format="gguf"), plan(), spec()
-    )
+    said = refused("llamacpp", facts("org/m-gguf/m-Q4_0.gguf", format="gguf"), plan(), spec())
+    assert f"`hf download org/m-gguf m-Q4_0.gguf --revision {COMMIT}`" in said
 
 
 def test_llamacpp_spreads_layers_over_the_gpus_of_the_plan() -> None:

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from email.utils import formatdate
 from importlib.util import find_spec
 from pathlib import Path
@@ -151,7 +152,8 @@ def test_what_was_read_holds_while_the_store_does_not_answer(
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
-    assert resolve(uri) == before
+    found = resolve(uri)
+    assert replace(found, note="") == before and "as last seen" in found.note
     with pytest.raises(ModelportError, match="cannot be reached"):
         resolve(f"{store[0]}/team/gguf")
 
