@@ -85,8 +85,8 @@ KNOWN = frozenset({
 
 def known(model_type: str) -> bool:
     """Whether the arithmetic was checked for this `model_type` of a language model; else its sizes are what a plain
-    transformer with the same keys would have. Encoders count: all of them are plain."""
-    return model_type in KNOWN or model_type in ENCODERS
+    transformer with the same keys would have. No encoder was checked."""
+    return model_type in KNOWN
 
 
 def tied_by_default(kind: str, hidden_size: int) -> bool:
