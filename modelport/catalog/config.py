@@ -14,7 +14,7 @@ from modelport.catalog.computed import (
     vocabulary_of,
     weights_of,
 )  # fmt: skip
-from modelport.catalog.families import DTYPE_BYTES, EMBEDDING_CLASSES, ENCODERS
+from modelport.catalog.families import DTYPE_BYTES, EMBEDDING_CLASSES, ENCODERS, known
 from modelport.catalog.fields import Fields, missing
 from modelport.catalog.layers import Layer, layers_of
 from modelport.catalog.quantized import Storage, in_words, storage_of
@@ -33,6 +33,9 @@ INPUTS: tuple[tuple[str, tuple[str, ...]], ...] = (
 
 # Kinds of RoPE scaling whose factor is already in max_position_embeddings (vLLM's _get_and_verify_max_len).
 _INCLUDED = frozenset({"su", "longrope", "llama3", "mrope", "default", "proportional", ""})
+
+
+UNCHECKED = "Its architecture ({}) is not one whose sizes were checked: it is read as a plain transformer."
 
 
 def facts_of_config(
@@ -90,6 +93,7 @@ def facts_of_config(
         rope_scaling=rope_in_words(fields),
         weights=weights,
         caches=caches,
+        note="" if encoder or known(fields.kind) else UNCHECKED.format(fields.kind or "without a model_type"),
     )
     return replace(facts, **more)
 

@@ -57,7 +57,7 @@ def _hub(source: str, name: HubName) -> ModelFacts | Based:
 def _gated(hub: Hub, facts: ModelFacts, *, checked: bool) -> ModelFacts:
     """The facts with a note of what a start takes. Raises ModelportError where they were read earlier, and who asks now
     has no access: they are public, the weights are not."""
-    if not checked and not facts.note:  # a note: nobody answers
+    if not checked and "as last seen" not in facts.note:  # else nobody answers
         repository, file = facts.path, "config.json"
         if facts.format == "gguf":
             repository, file = _parted(facts.path)

@@ -511,3 +511,10 @@ def test_a_row_that_lacks_sizes_is_refused_by_name() -> None:
     for name, lacks in (("baidu/ERNIE-4.5-21B-A3B-PT", "num_hidden_layers"), ("google/gemma-4-12B-it", "layer_types")):
         with pytest.raises(ModelportError, match=lacks):
             config_of_row(MODELS[name])
+
+
+def test_an_architecture_whose_sizes_were_never_checked_says_so() -> None:
+    plain = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 100}
+    odd = facts_of_config("m", {**plain, "intermediate_size": 128, "model_type": "frobnicator"})
+    assert "frobnicator" in odd.note and "plain transformer" in odd.note
+    assert not facts_of_config("m", {**plain, "intermediate_size": 128, "model_type": "llama"}).note
