@@ -45,9 +45,8 @@ def caveats(engine: str, facts: ModelFacts, plan: Plan, spec: Spec) -> tuple[str
         machines = -(-plan.split.gpus // GPUS_OF_A_MACHINE)
         how = f", {MULTI_NODE[engine]}" if engine in MULTI_NODE else " which it does not have"
         said.append(
-            f"This command is of one machine and does not start as it is: {plan.split.gpus} GPUs are {machines} "
-            f"machines of {GPUS_OF_A_MACHINE}, which needs a multi-node mode of {engine}{how}; Modelport does not "
-            "start that yet."
+            f"This command is of one machine and does not start as it is: {machines} machines need a multi-node mode "
+            f"of {engine}{how}."
         )
     if any(_trusts(arg) for arg in spec.engine_args):
         said.append(TRUST)
