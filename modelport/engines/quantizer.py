@@ -53,11 +53,11 @@ def quantizer(
         )
     usable = [name for name, row in table.items() if not installed or row.versions.holds(version)]
     if wanted not in usable:
-        elsewhere = f" (only {engine} {table[wanted].versions} has it)" if wanted in table else nearest(wanted, usable)
+        elsewhere = f" (only {engine} {table[wanted].versions} has it)" if wanted in table else ""
         raise ModelportError(
-            f"{engine} {version} cannot make weights {wanted} while it loads them{elsewhere or '.'}"
-            f"{'.' if wanted in table else ''} It has {', '.join(usable) or 'none'}; files that are quantized already "
-            "(AWQ, GPTQ, compressed-tensors) need no setting.",
+            f"{engine} {version} cannot make weights {wanted} while it loads them{elsewhere}.{nearest(wanted, usable)} "
+            f"It has {', '.join(usable) or 'none'}; files that are quantized already (AWQ, GPTQ, compressed-tensors) "
+            "need no setting.",
             param="quantization",
         )
     row = table[wanted]
