@@ -194,7 +194,7 @@ def main() -> None:
     parser.add_argument("--models", type=Path, default=DATA / "models.jsonl")
     parser.add_argument("--out", type=Path, default=Path(gpu_memory.__file__).with_name("calibration.json"))
     options = parser.parse_args()
-    models = {row["model_id"]: row for row in read(options.models)}
+    models = {row["model_id"]: row for row in read(options.models) if row["model_id"]}
     cases = [case for row in read(options.cases) if isinstance(case := case_of(row, models), Case)]
     rows = fit(cases)
     content = {"made_by": "python bench/calibrate.py", "cases": len(cases), "rows": [asdict(row) for row in rows]}

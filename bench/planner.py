@@ -172,7 +172,7 @@ def main() -> None:
     parser.add_argument("--rows", action="store_true", help="every row, worst first")
     parser.add_argument("--leave-out", action="store_true", help="leave one family out of the calibration")
     options = parser.parse_args()
-    models = {row["model_id"]: row for row in read(options.models)}
+    models = {row["model_id"]: row for row in read(options.models) if row["model_id"]}
     cases: list[Case] = []
     refused: dict[str, list[str]] = {}
     for row in read(options.cases):

@@ -102,7 +102,7 @@ def main() -> None:
     parser.add_argument("--models", type=Path, default=DATA / "models.jsonl")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    models = {row["model_id"]: row for row in read(options.models)}
+    models = {row["model_id"]: row for row in read(options.models) if row["model_id"]}
     answers: list[Answer] = []
     refused: dict[str, list[str]] = {}
     for row in read(options.recipes):
