@@ -16,7 +16,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from cases import DATA, GIB, Case, case_of, read
+from cases import Case, case_of, read
+from truth import DATA, GIB
 
 from modelport.planner import gpu_memory
 from modelport.planner.calibration import Overhead, gpu_class, parse_version
@@ -75,9 +76,7 @@ def blank(
         other_high_gib=0.0,
         forward_scale=1.0,
         sampler_bytes=sampler,
-        activations_spread=0.0,
         graphs_gib=graphs if kind != "amd" else 0.0,
-        graphs_spread=0.0,
         rows=0,
     )
 

@@ -1,12 +1,11 @@
 """Cases: a row of bench/data/cases.jsonl as what the planner is asked, and what the engine then measured."""
 
-import json
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from truth import config_of_row
+from truth import GIB, config_of_row, rows
 
 from modelport.catalog.config import facts_of_config
 from modelport.domain.facts import ModelFacts
@@ -16,8 +15,6 @@ from modelport.errors import ModelportError
 from modelport.planner.ask import Ask
 from modelport.planner.gpus import find
 
-GIB = 1 << 30
-DATA = Path(__file__).with_name("data")
 RELEASED = {
     "vllm": {
         "2024-04": "0.4.1", "2024-07": "0.5.3", "2024-08": "0.5.4", "2025-04": "0.8.3", "2025-10": "0.11.0",
@@ -80,8 +77,8 @@ KEYS = (
 
 def read(path: Path) -> list[dict[str, Any]]:
     """The rows of a file of JSON lines."""
-    rows = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
-    return [{**dict.fromkeys(KEYS), "use": "score", "family": row.get("model_id") or "", **row} for row in rows]
+    found = rows("", path)
+    return [{**dict.fromkeys(KEYS), "use": "score", "family": row.get("model_id") or "", **row} for row in found]
 
 
 def case_of(row: dict[str, Any], models: dict[str, dict[str, Any]]) -> Case | str:

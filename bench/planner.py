@@ -18,7 +18,8 @@ from statistics import median
 from typing import Any
 
 from calibrate import cache_gib, fit, quantile
-from cases import DATA, GIB, Case, case_of, read
+from cases import Case, case_of, read
+from truth import DATA, GIB
 
 from modelport.planner import gpu_memory
 from modelport.planner.calibration import Overhead
@@ -66,11 +67,7 @@ def verdict(case: Case, found: gpu_memory.Estimate) -> str:
     asked for, the planner lowers it to what fits, down to 2,048 tokens."""
     lowered = case.row["max_model_len"] is None and case.ask.engine == "sglang"
     need = gpu_memory.cache_need(case.facts, replace(case.ask, context=2048) if lowered else case.ask, 1)
-    if found.doubt:
-        return "too_close" if found.cache_bytes.high >= need else "does_not_fit"
-    if found.cache_bytes.low >= need:
-        return "fits"
-    return "does_not_fit" if found.cache_bytes.high < need else "too_close"
+    return found.verdict(need)
 
 
 PEERS: dict[str, Callable[[Case, float], float]] = {

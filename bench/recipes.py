@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cases import DATA, GIB, gpu_of, read
-from truth import config_of_row
+from cases import gpu_of, read
+from truth import DATA, GIB, config_of_row
 
 from modelport.catalog.config import facts_of_config
 from modelport.domain.gpu import Gpu
@@ -82,9 +82,8 @@ def answer(row: dict[str, Any], models: dict[str, dict[str, Any]]) -> Answer | s
     found = gpu_memory.estimate(facts, ask)
     need = gpu_memory.cache_need(facts, ask, 1)
     left = found.cache_bytes
-    verdict = "fits" if left.low >= need else "does_not_fit" if left.high < need else "too_close"
     weights = next(part.bytes for part in found.parts if part.name == "weights")
-    return Answer(row, verdict, weights / GIB, found.budget_bytes / GIB, (left.low / GIB, left.high / GIB))
+    return Answer(row, found.verdict(need), weights / GIB, found.budget_bytes / GIB, (left.low / GIB, left.high / GIB))
 
 
 def _by_size(name: str) -> Gpu | None:

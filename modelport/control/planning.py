@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,7 +69,7 @@ def offers(spec: Spec) -> list[PlanView]:
     spec = spec.model_copy(update={"accelerators": None})
     facts, engine = _look_up(spec, here=False)
     views: list[PlanView] = []
-    modelled, version = _modelled(engine), _version(engine)
+    modelled, version = _modelled(engine), engine.version()
     refusals: list[ModelportError] = []
     for plan in planner.offers(facts, spec, modelled, _prices(), version=version, draft=_draft(spec)):
         try:
@@ -137,7 +136,7 @@ def _plan(facts: ModelFacts, spec: Spec, engine: Engine, devices: Sequence[Devic
         spec,
         devices,
         engine=_modelled(engine),
-        version=_version(engine),
+        version=engine.version(),
         correction=correction,
         ready=ready,
         prices=_prices(),
@@ -158,12 +157,6 @@ def _modelled(engine: Engine) -> str:
     """The engine whose way with memory the planner knows: any other is planned as a program that takes what it asks
     for when it asks, like llama.cpp."""
     return engine.name if engine.name in WAYS else "llamacpp"
-
-
-def _version(engine: Engine) -> str:
-    """What is installed of it, as `installed` says it behind the place; empty where that is not known."""
-    found = re.search(r"\((\d[^()\s+]*)[^()\s]*\)$", engine.installed())
-    return found[1] if found else ""
 
 
 def _prices() -> tuple[planner.Price, ...]:

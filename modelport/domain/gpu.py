@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal
 
+GPUS_OF_A_MACHINE = 8
+"""The usual node of data centre GPUs (HGX and OAM boards hold 8)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Gpu:

@@ -32,6 +32,10 @@ class Engine(Protocol):
         """What of it this machine has, in words; empty when nothing."""
         ...
 
+    def version(self) -> str:
+        """Which version of it that is, as a release; empty where that is not known."""
+        ...
+
     def runs_on(self) -> frozenset[str]:
         """The kinds of device it can use here: `cpu`, `gpu`."""
         ...

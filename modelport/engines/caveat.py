@@ -3,13 +3,12 @@
 from pathlib import Path
 
 from modelport.domain.facts import ModelFacts
+from modelport.domain.gpu import GPUS_OF_A_MACHINE
 from modelport.domain.plan import Plan
 from modelport.domain.spec import Spec
 from modelport.engines import source
 from modelport.errors import ModelportError
 
-GPUS_OF_A_MACHINE = 8
-"""The usual node of data centre GPUs (HGX and OAM boards hold 8)."""
 MODEL = "MODEL"
 """Stands in a command for a model that is not there."""
 MULTI_NODE = {

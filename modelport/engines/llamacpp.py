@@ -52,6 +52,9 @@ class LlamaCpp:
             return binary
         return "the xllamacpp package" if find_spec("xllamacpp") else ""
 
+    def version(self) -> str:
+        return ""
+
     def runs_on(self) -> frozenset[str]:
         """A llama-server that somebody installed may have been built for GPUs; the xllamacpp package is for CPU."""
         return frozenset({"cpu", "gpu"}) if shutil.which("llama-server") else frozenset({"cpu"})

@@ -17,8 +17,8 @@ from modelport.engines.caveat import caveats, must_have_heads, must_have_weights
 from modelport.engines.flags import ALWAYS, Range, extra, must_hold
 from modelport.engines.generation import BFLOAT16, must_do
 from modelport.engines.measure_sglang import measured
-from modelport.engines.program import Program, find
-from modelport.engines.quantizer import Quantizer, quantizer, version_for
+from modelport.engines.packaged import Packaged
+from modelport.engines.quantizer import Quantizer
 from modelport.engines.refused_sglang import REFUSED
 from modelport.errors import ModelportError
 
@@ -79,13 +79,12 @@ ROUTES = {
 }
 
 
-class SGLang:
+class SGLang(Packaged):
     """Serves safetensors and PyTorch files, from a directory or the Hub."""
 
     name = "sglang"
-
-    def __init__(self) -> None:
-        self._program: Program | None = None
+    oldest, newest, quantizers = OLDEST, NEWEST, QUANTIZERS
+    why_oldest = ", which takes its key from a file"
 
     def supports(self, facts: ModelFacts) -> str:
         if facts.format == "gguf":
@@ -106,7 +105,7 @@ class SGLang:
 
     def check(self, facts: ModelFacts, spec: Spec, device: Device) -> tuple[str, ...]:
         """What it decides on by itself. Raises ModelportError for what this version, model or device cannot do."""
-        version = self._version(spec)
+        version = self._aimed(spec)
         _, note = self._quantizer(facts, spec, device, version)
         if source.kind(facts.path) == "cloud":
             raise ModelportError(
@@ -128,12 +127,10 @@ class SGLang:
         if spec.speculative:
             speculative_argv(spec.speculative, facts, device)
         must_have_heads(facts, spec)
-        aimed = f"The command is for sglang {version}: newer ones cannot make weights {spec.quantization}."
-        older = not self._found().version and version != NEWEST
-        return (*([note] if note else []), *([aimed] if older else []))
+        return (*([note] if note else []), *self._aimed_note(spec, version))
 
     def launch(self, facts: ModelFacts, plan: Plan, spec: Spec) -> Launch:
-        found, version = self._found(), self._version(spec)
+        found, version = self._found(), self._aimed(spec)
         if not found.python and not spec.accelerators:
             raise ModelportError(
                 "sglang is not installed: put `sglang` on PATH (`pip install sglang` in an environment of its own).",
@@ -199,24 +196,6 @@ class SGLang:
     def measured(self, lines: list[str]) -> Measured | None:
         """What it printed about memory; None where that is nothing."""
         return measured(lines)
-
-    def _found(self) -> Program:
-        self._program = self._program or find("sglang", "sglang")
-        return self._program
-
-    def _version(self, spec: Spec) -> str:
-        """The version that is installed, else the one to aim at. Raises ModelportError for one that is too old."""
-        here = self._found().version.partition("+")[0]
-        if here and not Range(since=OLDEST).holds(here):
-            raise ModelportError(
-                f"sglang {here} is installed; {OLDEST} or newer is needed, which takes its key from a file: "
-                "`pip install -U sglang`."
-            )
-        return here or version_for(QUANTIZERS, spec.quantization or "", NEWEST)
-
-    def _quantizer(self, facts: ModelFacts, spec: Spec, device: Device, version: str) -> tuple[tuple[str, ...], str]:
-        here = bool(self._found().version)
-        return quantizer(self.name, version, QUANTIZERS, facts, spec.quantization or "", device, here)
 
 
 def split_argv(plan: Plan) -> list[str]:

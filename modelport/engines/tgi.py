@@ -97,6 +97,9 @@ class Tgi:
     def installed(self) -> str:
         return shutil.which("text-generation-launcher") or ""
 
+    def version(self) -> str:
+        return ""
+
     def runs_on(self) -> frozenset[str]:
         return frozenset({"gpu"})
 

@@ -18,8 +18,8 @@ from modelport.engines.caveat import caveats, must_have_heads, must_have_weights
 from modelport.engines.flags import ALWAYS, Range, extra, must_hold
 from modelport.engines.generation import BFLOAT16, FP8_CACHE, must_do
 from modelport.engines.measure_vllm import measured
-from modelport.engines.program import Program, find
-from modelport.engines.quantizer import Quantizer, quantizer, version_for
+from modelport.engines.packaged import Packaged
+from modelport.engines.quantizer import Quantizer
 from modelport.engines.refused_vllm import REFUSED
 from modelport.errors import ModelportError
 
@@ -83,13 +83,11 @@ ROUTES = {
 GIB = 1 << 30
 
 
-class Vllm:
+class Vllm(Packaged):
     """Serves safetensors and PyTorch files, from a directory, the Hub or a cloud."""
 
     name = "vllm"
-
-    def __init__(self) -> None:
-        self._program: Program | None = None
+    oldest, newest, quantizers = OLDEST, NEWEST, QUANTIZERS
 
     def supports(self, facts: ModelFacts) -> str:
         if facts.format == "gguf":
@@ -109,7 +107,7 @@ class Vllm:
 
     def check(self, facts: ModelFacts, spec: Spec, device: Device) -> tuple[str, ...]:
         """What it decides on by itself. Raises ModelportError for what this version, model or device cannot do."""
-        version = self._version(spec)
+        version = self._aimed(spec)
         _, note = self._quantizer(facts, spec, device, version)
         source_argv(facts, version)
         must_do(self.name, spec, device, (BFLOAT16, FP8_CACHE))
@@ -118,12 +116,10 @@ class Vllm:
         if spec.speculative:
             speculative(spec.speculative, version)
         must_have_heads(facts, spec)
-        aimed = f"The command is for vllm {version}: newer ones cannot make weights {spec.quantization}."
-        older = not self._found().version and version != NEWEST
-        return (*([note] if note else []), *([aimed] if older else []))
+        return (*([note] if note else []), *self._aimed_note(spec, version))
 
     def launch(self, facts: ModelFacts, plan: Plan, spec: Spec) -> Launch:
-        found, version = self._found(), self._version(spec)
+        found, version = self._found(), self._aimed(spec)
         if not found and not spec.accelerators:
             raise ModelportError(
                 "vllm is not installed: put `vllm` on PATH (`pip install vllm` in an environment of its own).",
@@ -195,21 +191,6 @@ class Vllm:
     def measured(self, lines: list[str]) -> Measured | None:
         """What it printed about memory; None where that is nothing."""
         return measured(lines)
-
-    def _found(self) -> Program:
-        self._program = self._program or find("vllm", "vllm")
-        return self._program
-
-    def _version(self, spec: Spec) -> str:
-        """The version that is installed, else the one to aim at. Raises ModelportError for one that is too old."""
-        here = self._found().version.partition("+")[0]
-        if here and not Range(since=OLDEST).holds(here):
-            raise ModelportError(f"vllm {here} is installed; {OLDEST} or newer is needed: `pip install -U vllm`.")
-        return here or version_for(QUANTIZERS, spec.quantization or "", NEWEST)
-
-    def _quantizer(self, facts: ModelFacts, spec: Spec, device: Device, version: str) -> tuple[tuple[str, ...], str]:
-        here = bool(self._found().version)
-        return quantizer(self.name, version, QUANTIZERS, facts, spec.quantization or "", device, here)
 
 
 def names_of(spec: Spec) -> list[str]:

@@ -3,14 +3,14 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from modelport.domain.gpu import Accelerators, Gpu
+from modelport.domain.gpu import GPUS_OF_A_MACHINE, Accelerators, Gpu
 from modelport.domain.plan import Change, Split
 from modelport.domain.spec import Spec
 from modelport.errors import ModelportError
 from modelport.planner.compute import refused
 from modelport.planner.gpus import GPUS, devices_of
 from modelport.planner.local_advice import most
-from modelport.planner.offers import GPUS_OF_A_NODE, Price, cheapest, shapes
+from modelport.planner.offers import Price, cheapest, shapes
 from modelport.planner.room import room_of
 from modelport.planner.served import CONTEXT_STEP, Choice, Question
 from modelport.planner.split import splits
@@ -152,7 +152,7 @@ def _told(choice: Choice, spec: Spec) -> str:
 
 
 def _machines(count: int) -> str:
-    return f" on {-(-count // GPUS_OF_A_NODE)} machines" if count > GPUS_OF_A_NODE else ""
+    return f" on {-(-count // GPUS_OF_A_MACHINE)} machines" if count > GPUS_OF_A_MACHINE else ""
 
 
 def _usd(table: Sequence[Price], gpu: Gpu, split: Split, count: int) -> float | None:

@@ -34,8 +34,6 @@ class Layout:
     """Per token that the engine's report counts, all layers of this GPU together."""
     request_bytes: float
     """Of one request of the asked context."""
-    reserve_bytes: float = 0.0
-    """Set aside whatever the requests do."""
     share: float = 1.0
     """Of the memory left, what goes to tokens."""
 

@@ -25,7 +25,7 @@ GpuClass = Literal["nvlink", "pcie", "unified", "amd"]
 
 @dataclass(frozen=True, slots=True)
 class Overhead:
-    """One row of the table. GiB per GPU; spreads are relative half-widths."""
+    """One row of the table. GiB per GPU."""
 
     engine: str
     since: Version
@@ -40,12 +40,9 @@ class Overhead:
     forward_scale: float
     sampler_bytes: float
     """Per logit of one sampling step."""
-    activations_spread: float
     graphs_gib: float
-    graphs_spread: float
     rows: int
     """Measured starts behind it; 0 is carried over from the nearest row that has some."""
-    extrapolated: str = ""
 
 
 def parse_version(engine: str, text: str) -> Version:

@@ -10,7 +10,7 @@ from math import ceil, hypot, inf
 
 from modelport.domain.facts import ModelFacts
 from modelport.domain.gpu import Gpu
-from modelport.domain.plan import Part, Span
+from modelport.domain.plan import Part, Span, Verdict
 from modelport.domain.units import show_bytes
 from modelport.planner import cache
 from modelport.planner.ask import Ask
@@ -50,6 +50,12 @@ class Estimate:
     doubt: str = ""
     """Empty, or what the engine allocates outside of its budget, so that no interval says that it fits."""
 
+    def verdict(self, need_bytes: float) -> Verdict:
+        """Whether the cache holds so much: for sure, for sure not, or somewhere between."""
+        if self.cache_bytes.high < need_bytes:
+            return "does_not_fit"
+        return "fits" if self.cache_bytes.low >= need_bytes and not self.doubt else "too_close"
+
 
 def estimate(facts: ModelFacts, ask: Ask, rows: Sequence[Overhead] | None = None) -> Estimate:
     """The memory of one GPU. Raises nothing: what cannot fit leaves a negative cache. `rows`: another calibration."""
@@ -62,11 +68,11 @@ def estimate(facts: ModelFacts, ask: Ask, rows: Sequence[Overhead] | None = None
         weights(facts, ask),
         _activations(facts, ask, standard, table),
         _vision(facts, ask),
-        _part("cuda graphs", 0.0 if ask.eager else table.graphs_gib * GIB, table.graphs_spread),
+        _exactly("cuda graphs", 0.0 if ask.eager else table.graphs_gib * GIB),
         _other(table, ask.gpu),
     )
     laid = layout(facts, ask)
-    guess = budget - sum(part.bytes for part in parts) - laid.reserve_bytes
+    guess = budget - sum(part.bytes for part in parts)
     # The parts' errors are independent of each other, so their widths add in squares.
     slack = GPU_SLACK * ask.gpu.memory_bytes
     below = hypot(table.other_high_gib * GIB - parts[-1].bytes + slack, *(p.high_bytes - p.bytes for p in parts[:-1]))
@@ -78,7 +84,7 @@ def estimate(facts: ModelFacts, ask: Ask, rows: Sequence[Overhead] | None = None
         memory_fraction=fraction,
         parts=parts,
         cache_bytes=left,
-        kv_tokens=Span(*(value * _copies(ask) for value in tokens)),
+        kv_tokens=Span(*(value * ask.split.data for value in tokens)),
         extrapolated="" if table.rows else _unmeasured(ask),
         doubt=_doubt(facts, ask, standard, fraction),
     )
@@ -90,7 +96,7 @@ def cache_need(facts: ModelFacts, ask: Ask, parallel: int) -> int:
     More context or more requests never need less. Data-parallel copies share the requests out.
     """
     laid = layout(facts, ask)
-    return ceil((laid.request_bytes * ceil(parallel / _copies(ask)) + laid.reserve_bytes) / laid.share)
+    return ceil(laid.request_bytes * ceil(parallel / ask.split.data) / laid.share)
 
 
 def _room_after_loading(facts: ModelFacts, ask: Ask, version: tuple[int, ...]) -> float:
@@ -133,12 +139,9 @@ def _doubt(facts: ModelFacts, ask: Ask, standard: Defaults, fraction: float) -> 
     return ""
 
 
-def _copies(ask: Ask) -> int:
-    return ask.split.data
-
-
-def _part(name: str, guess: float, spread: float) -> Part:
-    return Part(name, int(guess * max(0.0, 1 - spread)), int(guess), int(guess * (1 + spread)))
+def _exactly(name: str, size: float) -> Part:
+    """A part whose error is counted in that of `other`: what was fitted is what they leave."""
+    return Part(name, int(size), int(size), int(size))
 
 
 def _activations(facts: ModelFacts, ask: Ask, standard: Defaults, table: Overhead) -> Part:
@@ -150,7 +153,7 @@ def _activations(facts: ModelFacts, ask: Ask, standard: Defaults, table: Overhea
     SGLang profiles nothing: its activations live in the share of memory that mem_fraction_static leaves.
     """
     if ask.engine == "sglang":
-        return Part("activations", 0, 0, 0)
+        return _exactly("activations", 0)
     tokens = ask.max_batched_tokens or standard.batched_tokens
     requests = min(tokens, ask.max_requests or standard.requests)
     if standard.v0 and any(kept.kind == "cross" for kept in facts.caches):
@@ -162,12 +165,12 @@ def _activations(facts: ModelFacts, ask: Ask, standard: Defaults, table: Overhea
     vectors += facts.experts_per_token * facts.embedding_size * gathered
     forward = tokens * (4 if ask.dtype == "float32" else 2) * vectors * table.forward_scale
     sampling = 0.0 if facts.task == "embed" else requests * facts.vocabulary * table.sampler_bytes
-    return _part("activations", max(forward, sampling), table.activations_spread)
+    return _exactly("activations", max(forward, sampling))
 
 
 def _vision(facts: ModelFacts, ask: Ask) -> Part:
     if "image" not in facts.inputs or ask.engine == "sglang":
-        return Part("vision", 0, 0, 0)
+        return _exactly("vision", 0)
     sizes = next((s for kind, s in VISION_GIB.items() if facts.architecture.startswith(kind)), OTHER_VISION_GIB)
     return Part("vision", *(int(gib * GIB) for gib in sizes))
 

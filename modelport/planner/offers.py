@@ -9,13 +9,12 @@ from typing import Any, cast
 
 import yaml
 
+from modelport.domain.gpu import GPUS_OF_A_MACHINE
 from modelport.domain.plan import Offer, Split
 from modelport.errors import ModelportError, nearest
 from modelport.planner.gpus import GPUS, find
 
 PACKAGED = Path(__file__).with_name("prices.yaml")
-GPUS_OF_A_NODE = 8
-"""Most that one machine of any cloud here has; more are several machines, which only pipeline stages may span."""
 _KEYS = ("cloud", "source", "as_of", "counts", "usd_per_machine", "usd_per_gpu")
 
 
@@ -51,7 +50,7 @@ def cheapest(table: Sequence[Price], gpu: str, split: Split, count: int = 0) -> 
     found: list[Offer] = []
     for row in table:
         machines = -(-wanted // row.count)
-        spans = row.count == GPUS_OF_A_NODE and split.tensor <= GPUS_OF_A_NODE
+        spans = row.count == GPUS_OF_A_MACHINE and split.tensor <= GPUS_OF_A_MACHINE
         if row.gpu == gpu and (machines == 1 or spans):
             total = machines * row.count
             found.append(Offer(gpu, total, row.cloud, round(machines * row.usd_per_hour, 4), row.as_of))
@@ -62,7 +61,7 @@ def shapes(table: Sequence[Price]) -> list[tuple[str, int]]:
     """GPU kind and count of every machine that is sold, and two nodes of each kind sold by the node, cheapest first."""
     costs: dict[tuple[str, int], float] = {}
     for row in table:
-        for nodes in (1, 2) if row.count == GPUS_OF_A_NODE else (1,):
+        for nodes in (1, 2) if row.count == GPUS_OF_A_MACHINE else (1,):
             key, usd = (row.gpu, nodes * row.count), nodes * row.usd_per_hour
             costs[key] = min(usd, costs.get(key, usd))
     return sorted(costs, key=lambda key: (costs[key], key))

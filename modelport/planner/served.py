@@ -75,10 +75,7 @@ class Question:
         ask = self._ask(split, context)
         found = _corrected(self.estimator(self.facts, ask), self.correction)
         need = self.cache_need(self.facts, ask, parallel)
-        low, high = found.cache_bytes.low, found.cache_bytes.high
-        verdict: Verdict = "fits" if low >= need else "does_not_fit" if high < need else "too_close"
-        if found.doubt and verdict == "fits":
-            verdict = "too_close"
+        verdict = found.verdict(need)
         return Choice(split, context, parallel, found, need, verdict)
 
     def choose(self) -> Choice:

@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from math import ceil
 
 from modelport.domain.facts import ModelFacts
+from modelport.domain.gpu import GPUS_OF_A_MACHINE
 from modelport.domain.plan import Split
 from modelport.domain.spec import Spec
 from modelport.errors import ModelportError
 
-GPUS_OF_A_MACHINE = 8
 POWERS, DIVISORS = (1, 2, 4, 8), (3, 5, 6, 7)
 
 

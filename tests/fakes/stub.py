@@ -26,6 +26,9 @@ class StubEngine:
     def installed(self) -> str:
         return "the tests"
 
+    def version(self) -> str:
+        return ""
+
     def runs_on(self) -> frozenset[str]:
         return frozenset({"cpu"})
 
