@@ -215,7 +215,7 @@ class Hub:
             raise Unreachable(f"{self.shown} took more than {TOTAL_S:.0f} s; try again.")
         with self._opening:
             if self._client is None or self._loop is None:
-                self._token = _token()
+                self._token = token()
                 authorization = {"authorization": f"Bearer {self._token}"} if self._token else {}
                 # httpx drops the token where a redirect leads to another host, as the Hub's storage is.
                 self._client = httpx.AsyncClient(
@@ -243,15 +243,17 @@ def _usable(name: str) -> bool:
     return bool(_FILE.fullmatch(name)) and name.isprintable()
 
 
-def _token() -> str:
+def token() -> str:
+    """The token as the Hub's own tools find it: HF_TOKEN, HUGGING_FACE_HUB_TOKEN, then the file of `hf auth login`;
+    empty where there is none. Raises ModelportError for one that cannot be."""
     from huggingface_hub import get_token  # 0.1 s, which only those pay who ask the Hub
 
     try:
-        token = get_token() or ""
+        found = get_token() or ""
     except (
         Exception
     ) as error:  # what exchanges a machine's identity for a token (HF_OIDC_RESOURCE) raises its own kinds
         raise ModelportError(f"No token for the Hub could be had ({type(error).__name__}).", param="model") from None
-    if token and not _TOKEN.fullmatch(token):
+    if found and not _TOKEN.fullmatch(found):
         raise ModelportError("HF_TOKEN holds characters that no token has; copy it again.", FORBIDDEN, param="model")
-    return token
+    return found

@@ -1,26 +1,25 @@
 """Token: whether the Hub knows who we are. Asked only where a model of the Hub is wanted."""
 
 import os
-from pathlib import Path
 
 import httpx
 
+from modelport.catalog.hub import DEFAULT_ENDPOINT, token
 from modelport.errors import FORBIDDEN, NOT_READY, ModelportError
 
 TIMEOUT_S = 10.0
-ENDPOINT = "https://huggingface.co"
 
 
 def whoami() -> str:
     """Whose token it is, in words; that there is none is no error. Raises ModelportError where it is not valid."""
-    token = find()
-    if not token:
+    found = token()
+    if not found:
         return "none (HF_TOKEN is not set): public models only"
-    endpoint = (os.environ.get("HF_ENDPOINT") or ENDPOINT).rstrip("/")
+    endpoint = (os.environ.get("HF_ENDPOINT") or DEFAULT_ENDPOINT).rstrip("/")
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON"):
         return "set; not checked, because HF_HUB_OFFLINE is"
     try:
-        answer = httpx.get(f"{endpoint}/api/whoami-v2", headers={"authorization": f"Bearer {token}"}, timeout=TIMEOUT_S)
+        answer = httpx.get(f"{endpoint}/api/whoami-v2", headers={"authorization": f"Bearer {found}"}, timeout=TIMEOUT_S)
     except httpx.HTTPError:
         raise ModelportError(f"The Hub at {endpoint} cannot be reached to check the token.", NOT_READY) from None
     if answer.status_code in (401, 403):
@@ -32,15 +31,3 @@ def whoami() -> str:
     except (ValueError, KeyError, TypeError):
         name = "an unnamed user"
     return f"valid, of {name[:60]}"
-
-
-def find() -> str:
-    """The token as the Hub's own tools find it: HF_TOKEN, HUGGING_FACE_HUB_TOKEN, then the file of `hf auth login`."""
-    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
-        if token := os.environ.get(name, "").strip():
-            return token
-    home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
-    try:
-        return Path(os.environ.get("HF_TOKEN_PATH") or home / "token").read_text().strip()
-    except OSError:
-        return ""

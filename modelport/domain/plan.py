@@ -19,6 +19,10 @@ class Part:
     bytes: int
     high_bytes: int
 
+    def scaled(self, factor: float) -> "Part":
+        """The part, so many times as large."""
+        return Part(self.name, *(int(size * factor) for size in (self.low_bytes, self.bytes, self.high_bytes)))
+
 
 @dataclass(frozen=True, slots=True)
 class Device:

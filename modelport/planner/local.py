@@ -19,7 +19,7 @@ UNKNOWN_CONTEXT = 4096
 UNTRAINED_CONTEXT = 1 << 20
 """How far the longest context is looked for where the file does not say what the model was trained for."""
 MOST_PARALLEL = 256
-"""The most a Spec can ask for."""
+"""The most llama.cpp works on at once (LLAMA_MAX_SEQ)."""
 LEAST_CONTEXT = 2048
 """Memory that is short never lowers the context further by itself: less is of little use in a conversation."""
 
@@ -119,12 +119,7 @@ def _parts(
     sizes = over_gpus(facts, whole, place.gpus) if place.gpus > 1 else whole
     if correction == 1.0:
         return sizes
-    return tuple(
-        part
-        if part.name in ("weights", "kv cache")
-        else Part(part.name, *(int(n * correction) for n in (part.low_bytes, part.bytes, part.high_bytes)))
-        for part in sizes
-    )
+    return tuple(part if part.name in ("weights", "kv cache") else part.scaled(correction) for part in sizes)
 
 
 def _sizes(facts: ModelFacts, spec: Spec) -> Iterator[tuple[int, int]]:

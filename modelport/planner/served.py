@@ -252,12 +252,7 @@ def _corrected(found: Estimate, correction: float) -> Estimate:
     """The estimate with everything but the weights scaled by what this host measured."""
     if correction == 1.0:
         return found
-    parts = tuple(
-        part
-        if part.name == "weights"
-        else Part(part.name, *(int(size * correction) for size in (part.low_bytes, part.bytes, part.high_bytes)))
-        for part in found.parts
-    )
+    parts = tuple(part if part.name == "weights" else part.scaled(correction) for part in found.parts)
     moved = sum(part.bytes for part in parts) - sum(part.bytes for part in found.parts)
     tokens_per_byte = found.kv_tokens.high / found.cache_bytes.high if found.cache_bytes.high > 0 else 0.0
     cache = Span(*(size - moved for size in (found.cache_bytes.low, found.cache_bytes.guess, found.cache_bytes.high)))
