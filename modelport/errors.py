@@ -29,6 +29,8 @@ METHOD_NOT_ALLOWED = Kind(405, "invalid_request_error", "method_not_allowed")
 TIMEOUT_BODY = Kind(408, "timeout_error", "request_timeout")
 TOO_LARGE = Kind(413, "invalid_request_error", "request_too_large")
 BUSY = Kind(429, "rate_limit_error", "queue_full")
+RATE_LIMITED = Kind(429, "rate_limit_error", "rate_limit_exceeded")
+BAD_HOST = Kind(421, "invalid_request_error", "misdirected_request")
 HEADERS_TOO_LARGE = Kind(431, "invalid_request_error", "headers_too_large")
 INTERNAL = Kind(500, "server_error", "internal_error")
 ENGINE_FAULT = Kind(502, "engine_error", "engine_fault")
@@ -36,6 +38,7 @@ NOT_READY = Kind(503, "service_unavailable", "not_ready")
 SERVICE_FAILED = Kind(503, "service_unavailable", "service_failed")
 SERVICE_STOPPED = Kind(503, "service_unavailable", "service_stopped")
 ENGINE_TIMEOUT = Kind(504, "timeout_error", "engine_timeout")
+DEADLINE = Kind(504, "timeout_error", "deadline_exceeded")
 
 
 class ModelportError(Exception):
@@ -53,6 +56,8 @@ class ModelportError(Exception):
         self.kind = kind
         self.param = param
         self.retry_after_s = retry_after_s
+        self.headers: tuple[tuple[bytes, bytes], ...] = ()
+        """More headers for the answer: what is left of a limit, what a route allows."""
 
     def body(self, request_id: str | None = None) -> dict[str, object]:
         """The error in OpenAI's shape, ready to be encoded as JSON."""

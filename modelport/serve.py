@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modelport.domain.verbs import Keys, Plans, Verbs
+from modelport.domain.verbs import Accounts, Plans, Verbs
 from modelport.errors import NOT_READY, ModelportError
 from modelport.settings import Settings
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from modelport.control.doctor import Check
     from modelport.domain.spec import Spec
     from modelport.gateway.listeners import Listening
+    from modelport.store import Store
 
 log = logging.getLogger("modelport.serve")
 
@@ -69,21 +70,21 @@ def private(settings: Settings, *, any_port: bool) -> Iterator[Settings]:
                 shutil.rmtree(old, ignore_errors=True)
     directory = Path(tempfile.mkdtemp(dir=runs))
     try:
-        changes = {"state_dir": directory, "lease": RUN_LEASE_S, "log_level": "warning"}
+        changes = {"state_dir": directory, "lease": RUN_LEASE_S, "log_level": "warning", "store_url_ref": ""}
         yield settings.model_copy(update=changes | ({"port": 0} if any_port else {}))
     finally:
-        _keep_starts(directory, settings.state_dir)
+        _keep_starts(directory, settings)
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def _keep_starts(source: Path, into: Path) -> None:
+def _keep_starts(source: Path, into: Settings) -> None:
     """What the starts of a private server took is the next plan's to know, so it outlives that server."""
     from modelport.store import open_store, starts
 
     if not (source / "modelport.db").exists():
         return
     with contextlib.suppress(ModelportError):
-        of_run, own = open_store(source), open_store(into)
+        of_run, own = open_store(source), _store(into)
         with of_run.read() as theirs, own.write() as ours:
             starts.carry(theirs, ours)
         of_run.close()
@@ -161,30 +162,39 @@ def running(settings: Settings) -> bool:
     return True
 
 
-def keys(settings: Settings) -> Keys:
-    """The verbs on keys: control's, or the store's own when control is down, so that a key can always be revoked."""
+def accounts(settings: Settings) -> Accounts:
+    """The verbs on keys, budgets and usage: control's, or the store's own when control is down, so that a key can
+    always be revoked."""
     if running(settings):
         return verbs(settings)
-    from modelport.control.control import StoreKeys
-    from modelport.store import open_store
+    from modelport.control.accounts import StoreAccounts
 
-    if not settings.database.exists():
+    if not _has_store(settings):
         raise ModelportError(
             f"There is no store in {settings.state_dir} yet; start one with `modelport serve`.", NOT_READY
         )
-    return StoreKeys(open_store(settings.state_dir))
+    return StoreAccounts(_store(settings))
 
 
 def plans(settings: Settings) -> Plans:
     """The verbs that plan, done in this process, also where one serves: with the starts recorded there, and with the
     caller's own environment (HF_TOKEN, HF_ENDPOINT, cloud credentials)."""
     from modelport.control.control import StorePlans
-    from modelport.store import open_store
 
     with contextlib.suppress(ModelportError):  # what earlier starts teach is a refinement: a plan goes on without
-        if settings.database.exists():
-            return StorePlans(open_store(settings.state_dir))
+        if _has_store(settings):
+            return StorePlans(_store(settings))
     return StorePlans(None)
+
+
+def _has_store(settings: Settings) -> bool:
+    return bool(settings.store_url_ref) or settings.database.exists()
+
+
+def _store(settings: Settings) -> "Store":
+    from modelport.store import open_store
+
+    return open_store(settings.state_dir, settings.store_url_ref, settings.pepper_ref)
 
 
 def examine(settings: Settings, wanted: "Spec | None" = None) -> "list[Check]":

@@ -4,7 +4,7 @@ import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import (
@@ -15,7 +15,8 @@ from pydantic_settings import (
     YamlConfigSettingsSource,
 )
 
-from modelport.domain.spec import Duration, sentence
+from modelport.domain.spec import sentence
+from modelport.domain.units import Duration
 from modelport.errors import ModelportError, nearest
 
 OTHER_VARIABLES = {
@@ -72,6 +73,25 @@ class Settings(BaseSettings):
     header_timeout: Duration = Field(default=10.0, description="longest wait for a complete request header")
     body_timeout: Duration = Field(default=30.0, description="longest pause while a request body arrives")
     request_timeout: Duration = Field(default=600.0, description="longest silence of an engine within one answer")
+    write_timeout: Duration = Field(default=60.0, description="longest wait for a client that stops reading")
+    store_url_ref: str = Field(
+        default="", description="where a PostgreSQL URL is: env:NAME or file:/path; SQLite in state_dir where empty"
+    )
+    pepper_ref: str = Field(default="", description="where the secret is that keys are hashed with, with PostgreSQL")
+    gateways: Annotated[int, Field(ge=1, le=64)] = Field(default=1, description="gateway processes on the one port")
+    tls_cert: Path | None = Field(default=None, description="certificate chain for https, a PEM file")
+    tls_key: Path | None = Field(default=None, description="its private key, a PEM file")
+    allowed_hosts: tuple[str, ...] = Field(default=(), description="Host names that are answered; empty is all")
+    cors_origins: tuple[str, ...] = Field(default=(), description="web origins that browsers may call from")
+    media_urls: Literal["off", "listed", "any"] = Field(
+        default="off", description="whether media that requests name by URL is fetched: off, listed or any"
+    )
+    media_hosts: tuple[str, ...] = Field(default=(), description="hosts that media is fetched from when listed")
+    journal_keep: Annotated[int, Field(ge=0)] = Field(default=1 << 30, description="bytes of old journal kept")
+    requests_keep: Duration = Field(default=90 * 86400.0, description="how long requests stay in the store")
+    bodies_keep: Duration = Field(default=7 * 86400.0, description="how long bodies stay, of keys that opted in")
+    log_bucket: str = Field(default="", description="s3://, gs:// or az:// to copy the request log to")
+    trace_sample: Annotated[float, Field(ge=0, le=1)] = Field(default=0.0, description="share of requests traced")
     log_level: str = Field(default="info", description="debug, info, warning or error")
 
     @classmethod

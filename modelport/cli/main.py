@@ -17,7 +17,11 @@ app = typer.Typer(
     epilog="--debug, anywhere, shows the traceback of an error.",
 )
 
-for _module in ("run", "serve", "services", "plan", "endpoint", "chat", "keys", "config", "doctor"):
+COMMANDS = (
+    *("run", "serve", "services", "plan", "endpoint", "chat"),
+    *("keys", "teams", "budgets", "aliases", "usage", "config", "doctor"),
+)
+for _module in COMMANDS:
     import_module(f"modelport.cli.{_module}").add_to(app)
 
 

@@ -3,14 +3,17 @@
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from modelport.domain.spec import Spec
     from modelport.settings import Settings
 
+M = TypeVar("M", bound="BaseModel")
 StateDir = Annotated[Path | None, typer.Option(help="Where the store, keys and logs are.", show_default=False)]
 Config = Annotated[Path | None, typer.Option(help="The modelport.yaml to use.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -78,6 +81,19 @@ def settings(config: Path | None = None, **flags: Any) -> "Settings":
     from modelport.settings import load
 
     return load(flags, config)[0]
+
+
+def read(model: "type[M]", given: dict[str, Any]) -> "M":
+    """What flags say, as one of our values. Raises ModelportError with the first thing that is wrong."""
+    from pydantic import ValidationError
+
+    from modelport.domain.spec import sentence
+    from modelport.errors import ModelportError
+
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        raise ModelportError(sentence(error.errors(include_url=False)[0], "The command line", model)) from None
 
 
 def spec(**flags: Any) -> "Spec":

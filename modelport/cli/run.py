@@ -13,6 +13,7 @@ import typer
 
 from modelport.cli import options, show
 from modelport.cli.options import Config, Json, StateDir
+from modelport.domain.key import KeySpec
 from modelport.domain.units import show_seconds
 from modelport.errors import ModelportError
 
@@ -76,7 +77,7 @@ def _service(control: "Verbs", wanted: "Spec", quiet: bool) -> "Iterator[tuple[S
     if (found := before.get(wanted.name)) and found.spec.engine_hash() == wanted.engine_hash():
         wanted = found.spec  # the same model in the same way: use it as it is
     ours = found is None or _others(control, wanted.name)
-    key = control.create_key(f"run {wanted.name}", "infer", [wanted.name], KEY_LIFE_S)
+    key = control.create_key(KeySpec(name=f"run {wanted.name}", models=(wanted.name,), expires_in_s=KEY_LIFE_S))
     try:
         control.start(wanted)
         yield show.wait_ready(control, wanted.name, quiet=quiet), key.secret or ""

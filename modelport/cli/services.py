@@ -162,19 +162,6 @@ def restart(
     show.as_json(view) if json else typer.echo(f"{view.name} is {view.state} at {view.url}")
 
 
-def usage(json: Json = False, state_dir: StateDir = None, config: Config = None) -> None:
-    """Sum requests and tokens by service and key."""
-    from modelport.serve import verbs
-
-    rows = verbs(options.settings(config, state_dir=state_dir)).usage()
-    if json:
-        return show.as_json(rows)
-    show.table(
-        ("SERVICE", "KEY", "REQUESTS", "FAILED", "TOKENS IN", "CACHED", "TOKENS OUT"),
-        ((r.service, r.key, r.requests, r.failed, r.prompt_tokens, r.cached_tokens, r.completion_tokens) for r in rows),
-    )
-
-
 def version() -> None:
     """Print the version."""
     from modelport import __version__
@@ -183,7 +170,7 @@ def version() -> None:
 
 
 def add_to(app: typer.Typer) -> None:
-    for command in (start, apply, ps, status, logs, stop, rm, restart, usage, version):
+    for command in (start, apply, ps, status, logs, stop, rm, restart, version):
         app.command()(command)
 
 

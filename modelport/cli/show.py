@@ -48,6 +48,22 @@ def ago(at: float | None) -> str:
     return f"{show_seconds(max(0.0, time.time() - at))} ago" if at else "-"
 
 
+def at(moment: float | None) -> str:
+    """A point in time in UTC, to the second."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(moment)) if moment is not None else "-"
+
+
+def amount(value: float | None) -> str:
+    """A number of anything: whole ones whole, others with the digits that say something."""
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if value == int(value) else f"{value:,.4f}" if abs(value) >= 0.1 else f"{value:.3g}"
+
+
+def latency(seconds: float | None) -> str:
+    return "-" if seconds is None else f"{seconds * 1000:.0f} ms" if seconds < 10 else show_seconds(seconds)
+
+
 def details(service: "ServiceView") -> None:
     """All of one service, for `status`."""
     facts: list[tuple[str, object]] = [

@@ -2,15 +2,23 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
+from urllib.parse import quote, urlencode
 
 import httpx
+from pydantic import BaseModel
 
-from modelport.domain.service import InfoView, KeyView, PlanView, ServiceView, UsageView, View
+from modelport.domain.account import AuditView, BudgetView, KeyView, RecountView, TeamView
+from modelport.domain.alias import Alias
+from modelport.domain.budget import Budget
+from modelport.domain.key import KeySpec
+from modelport.domain.limits import Limits
+from modelport.domain.service import InfoView, PlanView, ServiceView
 from modelport.domain.spec import Spec
+from modelport.domain.usage import UsageQuery, UsageView
 from modelport.errors import NOT_READY, Kind, ModelportError
 
-V = TypeVar("V", bound=View)
+V = TypeVar("V", bound=BaseModel)
 PREFIX = "/modelport/v1"
 
 
@@ -71,20 +79,59 @@ class Client:
         except httpx.HTTPError as error:
             raise self._unreachable(error) from None
 
-    def create_key(
-        self, name: str, scope: Literal["infer", "admin"], models: Sequence[str], expires_in_s: float | None
-    ) -> KeyView:
-        body = {"name": name, "scope": scope, "models": [*models], "expires_in_s": expires_in_s}
-        return self._one(KeyView, "POST", "/keys", body)
+    def create_key(self, spec: KeySpec) -> KeyView:
+        return self._one(KeyView, "POST", "/keys", _body(spec))
 
-    def list_keys(self) -> "list[KeyView]":
-        return self._many(KeyView, "GET", "/keys")
+    def rotate_key(self, key: str, overlap_s: float) -> KeyView:
+        return self._one(KeyView, "POST", f"/keys/{_part(key)}/rotate", {"overlap_s": overlap_s})
+
+    def list_keys(self, *, old: bool = False) -> "list[KeyView]":
+        return self._many(KeyView, "GET", f"/keys?old={old}")
 
     def revoke_key(self, key: str) -> KeyView:
         return self._one(KeyView, "DELETE", f"/keys/{_part(key)}")
 
-    def usage(self) -> "list[UsageView]":
-        return self._many(UsageView, "GET", "/usage")
+    def set_team(self, team: str, limits: Limits) -> TeamView:
+        return self._one(TeamView, "PUT", f"/teams/{_part(team)}", _body(limits))
+
+    def list_teams(self) -> "list[TeamView]":
+        return self._many(TeamView, "GET", "/teams")
+
+    def delete_team(self, team: str) -> TeamView:
+        return self._one(TeamView, "DELETE", f"/teams/{_part(team)}")
+
+    def set_budget(self, budget: Budget) -> BudgetView:
+        return self._one(BudgetView, "PUT", "/budgets", _body(budget))
+
+    def list_budgets(self) -> "list[BudgetView]":
+        return self._many(BudgetView, "GET", "/budgets")
+
+    def delete_budget(self, budget: str) -> BudgetView:
+        return self._one(BudgetView, "DELETE", f"/budgets/{_part(budget)}")
+
+    def override_budget(self, budget: str, extra: float, reason: str) -> BudgetView:
+        body = {"extra": extra, "reason": reason}
+        return self._one(BudgetView, "POST", f"/budgets/{_part(budget)}/override", body)
+
+    def recount_budget(self, budget: str, at: float | None, *, reprice: bool, apply: bool) -> RecountView:
+        body = {"at": at, "reprice": reprice, "apply": apply}
+        return self._one(RecountView, "POST", f"/budgets/{_part(budget)}/recount", body)
+
+    def put_alias(self, alias: Alias) -> Alias:
+        return self._one(Alias, "PUT", "/aliases", _body(alias))
+
+    def list_aliases(self) -> "list[Alias]":
+        return self._many(Alias, "GET", "/aliases")
+
+    def delete_alias(self, alias: str) -> Alias:
+        return self._one(Alias, "DELETE", f"/aliases/{_part(alias)}")
+
+    def audit(self, count: int) -> "list[AuditView]":
+        return self._many(AuditView, "GET", f"/audit?count={count}")
+
+    def usage(self, query: UsageQuery) -> "list[UsageView]":
+        asked = query.model_dump(exclude={"by"}, exclude_defaults=True) | {"by": ",".join(query.by)}
+        return self._many(UsageView, "GET", f"/usage?{urlencode(asked)}")
 
     def _one(self, view: type[V], method: str, path: str, body: Any = None) -> V:
         return view.model_validate(self._call(method, path, body))
@@ -107,13 +154,11 @@ class Client:
         return ModelportError(f"Modelport is not running at {self.where}; start it with `modelport serve`.", NOT_READY)
 
 
-def _body(spec: Spec) -> dict[str, Any]:
+def _body(spec: BaseModel) -> dict[str, Any]:
     return spec.model_dump(mode="json")
 
 
 def _part(text: str) -> str:
-    from urllib.parse import quote
-
     return quote(text, safe="") or "%20"  # an empty part would name another route
 
 

@@ -10,17 +10,18 @@ import sqlalchemy as sa
 
 from modelport import __version__
 from modelport.control import planning
+from modelport.control.accounts import StoreAccounts
 from modelport.control.failure import ended
 from modelport.control.logs import lines
 from modelport.control.ports import is_free, lowest_free
 from modelport.domain.instance import Observed
-from modelport.domain.service import InfoView, InstanceView, KeyView, PlanView, ServiceView, UsageView
+from modelport.domain.service import InfoView, InstanceView, PlanView, ServiceView
 from modelport.domain.spec import Spec
 from modelport.domain.states import ALIVE, InstanceState, ServiceState
 from modelport.errors import INVALID, ModelportError
 from modelport.platforms import Platform
 from modelport.settings import Settings
-from modelport.store import Store, gateways, instances, keys, services, starts, usage
+from modelport.store import Store, gateways, instances, services, starts
 from modelport.store.gateways import Gateway
 from modelport.store.instances import Row
 from modelport.store.services import Service
@@ -35,31 +36,6 @@ _REPLAN = {
 }
 """Where a service goes when it gets a new version. The other states look at the version when they get there."""
 _STAGES = (InstanceState.LOADING, InstanceState.INITIALIZING, InstanceState.LAUNCHING)
-
-
-class StoreKeys:
-    """The verbs on keys, on the store alone: they work while control is down."""
-
-    def __init__(self, store: Store) -> None:
-        self.store = store
-
-    def create_key(
-        self, name: str, scope: Literal["infer", "admin"], models: Sequence[str], expires_in_s: float | None
-    ) -> KeyView:
-        now = time.time()
-        expires_at = now + expires_in_s if expires_in_s else None
-        with self.store.write() as tx:
-            return keys.create(
-                tx, self.store.pepper, name=name, scope=scope, models=models, expires_at=expires_at, now=now
-            )
-
-    def list_keys(self) -> list[KeyView]:
-        with self.store.read() as tx:
-            return keys.views(tx)
-
-    def revoke_key(self, key: str) -> KeyView:
-        with self.store.write() as tx:
-            return keys.revoke(tx, key, time.time())
 
 
 class StorePlans:
@@ -81,7 +57,7 @@ class StorePlans:
             return starts.learned(tx)
 
 
-class Control(StoreKeys, StorePlans):
+class Control(StoreAccounts, StorePlans):
     """Implements Verbs. Its methods may be called from any thread but the event loop's."""
 
     def __init__(
@@ -93,7 +69,7 @@ class Control(StoreKeys, StorePlans):
         platform: Callable[[str], Platform],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        StoreKeys.__init__(self, store)
+        StoreAccounts.__init__(self, store)
         StorePlans.__init__(self, store)
         self.settings = settings
         self.poke = poke
@@ -250,10 +226,6 @@ class Control(StoreKeys, StorePlans):
         alive = [(row, instance) for row, instance in launched if row.state in ALIVE]
         engines = [(self.platform(row.platform), instance) for row, instance in alive or launched[-1:]]
         return lines(engines, tail, follow)
-
-    def usage(self) -> "list[UsageView]":
-        with self.store.read() as tx:
-            return usage.totals(tx)
 
     def _views(self, tx: sa.Connection, wanted: Sequence[Service]) -> "list[ServiceView]":
         live = gateways.live(tx, time.time())

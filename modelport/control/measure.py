@@ -36,6 +36,9 @@ def expected(plan: Plan, accelerators: str | None) -> dict[str, Any]:
         "kv_tokens": round(plan.kv_tokens.guess) if plan.kv_tokens else None,
         "copies": plan.split.data,
         "gpu": plan.device.kind == "gpu",
+        "gpus": plan.split.gpus if plan.device.kind == "gpu" else 0,
+        "parallel": plan.parallel,
+        "context_tokens": plan.context_tokens,
         "accelerators": accelerators,
     }
 

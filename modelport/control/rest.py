@@ -1,39 +1,28 @@
 """The REST API: each route hands JSON to one Verb and its answer back. Control's unix socket only."""
 
 from collections.abc import AsyncIterator, Callable
-from typing import Annotated, Any, TypeVar, cast
+from typing import Annotated, Any, TypeVar
 
 from anyio import CapacityLimiter, to_thread
-from fastapi import FastAPI, Query, Request
+from fastapi import Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.exceptions import HTTPException
 
+from modelport.control.access import PREFIX, check
 from modelport.control.control import Control
-from modelport.domain.service import InfoView, KeyView, PlanView, ServiceView, UsageView
-from modelport.domain.spec import parse_file, parse_spec, sentence
+from modelport.control.rest_accounts import add_account_routes
+from modelport.domain.service import InfoView, PlanView, ServiceView
+from modelport.domain.spec import parse_file, parse_spec
 from modelport.errors import INVALID, NOT_FOUND, NOT_READY, ModelportError
 
 T = TypeVar("T")
 
-PREFIX = "/modelport/v1"
 PLANNERS = 4
 """Models that are looked up and planned at a time."""
 WAITING = 16
 """More that wait for their turn."""
 RETRY_S = 5.0
-
-
-class NewKey(BaseModel):
-    """The body that makes a key."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    name: str = Field(default="", max_length=200)
-    scope: str = Field(default="infer", pattern="^(infer|admin)$")
-    models: list[Annotated[str, Field(max_length=63)]] = Field(default=[], max_length=1000)
-    expires_in_s: float | None = Field(default=None, gt=0, lt=1e10)
 
 
 class Planning:
@@ -62,7 +51,12 @@ class Planning:
 def make_app(control: Control) -> FastAPI:
     """The app, over a Control. Endpoints are plain functions: FastAPI runs them in threads, as Control wants."""
     app = FastAPI(
-        title="Modelport", redirect_slashes=False, docs_url=None, redoc_url=None, openapi_url=f"{PREFIX}/openapi.json"
+        title="Modelport",
+        redirect_slashes=False,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        dependencies=[Depends(check)],
     )
 
     @app.exception_handler(ModelportError)
@@ -83,6 +77,10 @@ def make_app(control: Control) -> FastAPI:
             return _answer(ModelportError("The request's body must be a JSON object, sent as application/json."))
         where = ".".join(str(part) for part in first["loc"][1:])
         return _answer(ModelportError(f"{where} is wrong: {str(first['msg']).lower()}.", param=where))
+
+    @app.get(f"{PREFIX}/openapi.json", include_in_schema=False)
+    def openapi() -> dict[str, Any]:
+        return app.openapi()
 
     @app.get(f"{PREFIX}/info")
     def info() -> InfoView:
@@ -138,26 +136,7 @@ def make_app(control: Control) -> FastAPI:
         stream = control.lines(service, tail, follow)  # an unknown service is said here, before the answer begins
         return StreamingResponse(_text(stream), media_type="text/plain; charset=utf-8")
 
-    @app.get(f"{PREFIX}/keys")
-    def keys() -> list[KeyView]:
-        return control.list_keys()
-
-    @app.post(f"{PREFIX}/keys")
-    def create_key(body: dict[str, Any]) -> KeyView:
-        try:
-            new = NewKey.model_validate(body)
-        except ValidationError as error:
-            raise ModelportError(sentence(error.errors()[0], "the key", NewKey)) from None
-        return control.create_key(new.name, cast(Any, new.scope), new.models, new.expires_in_s)
-
-    @app.delete(f"{PREFIX}/keys/{{key}}")
-    def revoke_key(key: str) -> KeyView:
-        return control.revoke_key(key)
-
-    @app.get(f"{PREFIX}/usage")
-    def usage() -> list[UsageView]:
-        return control.usage()
-
+    add_account_routes(app, control)
     return app
 
 

@@ -12,12 +12,15 @@ from pathlib import Path
 
 import uvicorn
 
+from modelport.control.access import LOCAL
 from modelport.control.control import Control
 from modelport.control.reconciler import Reconciler
 from modelport.control.rest import make_app
+from modelport.control.retention import retain
+from modelport.domain.key import KeySpec
 from modelport.errors import ModelportError
 from modelport.settings import Settings
-from modelport.store import Store, keys, open_store
+from modelport.store import Store, audit, keys, open_store
 
 ADMIN_KEY = "admin.key"
 """The file, 0600 in the state directory, that holds the bootstrap admin key."""
@@ -26,7 +29,7 @@ ADMIN_KEY = "admin.key"
 def run(settings: Settings) -> None:
     """Run control until SIGTERM or SIGINT, then stop the engines and end. Raises ModelportError."""
     with locked(settings.state_dir, "control"):
-        store = open_store(settings.state_dir)
+        store = open_store(settings.state_dir, settings.store_url_ref, settings.pepper_ref)
         bootstrap(store)
         asyncio.run(_serve(settings, store))
 
@@ -55,9 +58,9 @@ def bootstrap(store: Store) -> None:
     with store.write() as tx:
         if keys.any_admin(tx):
             return
-        made = keys.create(
-            tx, store.pepper, name="bootstrap", scope="admin", models=[], expires_at=None, now=time.time()
-        )
+        now = time.time()
+        made = keys.create(tx, store.pepper, KeySpec(name="bootstrap", scopes=("admin",)), now)
+        audit.record(tx, now, LOCAL.actor, "key.create", f"key:{made.id}", {"name": made.name, "scopes": ["admin"]})
         path = store.directory / ADMIN_KEY
         with open(os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600), "w") as file:
             file.write(f"{made.secret}\n")
@@ -70,16 +73,17 @@ async def _serve(settings: Settings, store: Store) -> None:
     listener = bind(settings.socket)
     config = uvicorn.Config(make_app(control), log_config=None, access_log=False, lifespan="off", server_header=False)
     server = uvicorn.Server(config)
-    work = asyncio.create_task(reconciler.run())
+    work = [asyncio.create_task(reconciler.run()), asyncio.create_task(retain(settings, store))]
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})  # the parent that forked us may block
     serving = asyncio.create_task(server._serve([listener]))  # serve() would install handlers of its own
     await stop.wait()
-    work.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await work
+    for task in work:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
     await reconciler.shut_down()
     server.should_exit = True
     await serving

@@ -113,33 +113,6 @@ class PlanView(View):
     unlaunchable: str = ""
 
 
-class KeyView(View):
-    """A key as it may be shown: never the key itself, save once in `secret` when it was just made."""
-
-    id: str
-    prefix: str
-    name: str
-    scope: Literal["infer", "admin"]
-    models: tuple[str, ...] = ()
-    """Service names it may use; empty is all."""
-    created_at: float
-    expires_at: float | None = None
-    revoked_at: float | None = None
-    secret: str | None = None
-
-
-class UsageView(View):
-    """Sums over requests of one service and key."""
-
-    service: str
-    key: str
-    requests: int
-    prompt_tokens: int
-    completion_tokens: int
-    cached_tokens: int
-    failed: int
-
-
 class InfoView(View):
     """What a control process says of itself."""
 

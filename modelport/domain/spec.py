@@ -16,7 +16,9 @@ from pydantic import (
     model_validator,
 )
 
-from modelport.domain.units import seconds
+from modelport.domain.limits import NO_LIMITS, Limits
+from modelport.domain.price import Price
+from modelport.domain.units import Duration
 from modelport.errors import ModelportError, nearest
 
 NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
@@ -37,17 +39,6 @@ def _no_control(value: str) -> str:
     return value
 
 
-def _duration(value: object) -> float:
-    try:
-        return seconds(value)
-    except ModelportError as error:
-        raise ValueError(error.message) from None
-
-
-Duration = Annotated[float, BeforeValidator(_duration)]
-"""A field in seconds that also takes `30m`."""
-
-
 class Speculative(BaseModel):
     """Speculative decoding: a cheaper guess of the next tokens, which the model then checks in one step."""
 
@@ -65,6 +56,18 @@ class Speculative(BaseModel):
         if self.method in ("eagle", "eagle3", "draft") and not self.model.strip():
             raise ValueError(f"method {self.method} needs a draft model; set model: too")
         return self
+
+
+class Failover(BaseModel):
+    """Requests go on to another service, under its name, its price and its limits."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    to: Annotated[str, AfterValidator(_name)]
+    """A service's name."""
+    on: tuple[Literal["failed", "unreachable", "full"], ...] = ("failed", "unreachable")
+    """`failed`: it was stopped or could not be started. `unreachable`: no replica of it answers the door. `full`: its
+    queue has no place."""
 
 
 def _accelerators(value: str) -> str:
@@ -153,6 +156,17 @@ class Spec(BaseModel):
     """Requests held while the engines start; more are told to come back."""
     wake_timeout: Duration = 600.0
     """Seconds a held request waits before it is told to come back."""
+    limits: Limits = NO_LIMITS
+    """What all clients of the service together may do."""
+    price: Price = Price()
+    """What its use costs."""
+    balance: Literal["least", "session", "prefix"] = "least"
+    """Which replica is next: the one with the fewest requests in flight, or the same one for the same session
+    (`x-session-id`) or beginning of the prompt, so that its cache is used."""
+    failover: Failover | None = None
+    """Who answers when this service cannot."""
+    allow_fields: tuple[Annotated[str, Field(min_length=1, max_length=64)], ...] = ()
+    """Request fields that are refused elsewhere, like `chat_template`, and passed on to this service's engine."""
 
     @model_validator(mode="before")
     @classmethod
@@ -181,7 +195,10 @@ class Spec(BaseModel):
         return hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:16]
 
 
-KEPT_RUNNING = frozenset({"replicas", "port", "auth", "idle_timeout", "wake_waiters", "wake_timeout"})
+KEPT_RUNNING = frozenset(
+    {"replicas", "port", "auth", "idle_timeout", "wake_waiters", "wake_timeout", "limits", "price", "balance",
+     "failover", "allow_fields"}
+)  # fmt: skip
 NEW_ENGINE = frozenset(Spec.model_fields) - KEPT_RUNNING
 
 

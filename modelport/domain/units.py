@@ -1,6 +1,9 @@
 """Durations and sizes as people write them, to and from plain numbers."""
 
 import re
+from typing import Annotated
+
+from pydantic import BeforeValidator
 
 from modelport.errors import ModelportError
 
@@ -17,6 +20,17 @@ def seconds(value: object) -> float:
         if found < 1e10:
             return found
     raise ModelportError(f"{value!r} is not a duration: write seconds, or a number with ms, s, m, h or d, like 30m.")
+
+
+def _duration(value: object) -> float:
+    try:
+        return seconds(value)
+    except ModelportError as error:
+        raise ValueError(error.message) from None
+
+
+Duration = Annotated[float, BeforeValidator(_duration)]
+"""A field in seconds that also takes `30m`."""
 
 
 def show_seconds(value: float) -> str:

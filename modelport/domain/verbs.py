@@ -1,25 +1,79 @@
 """Verbs: the one interface to what Modelport can do. control implements it, client implements it over HTTP."""
 
 from collections.abc import Iterator, Sequence
-from typing import Literal, Protocol
+from typing import Protocol
 
-from modelport.domain.service import InfoView, KeyView, PlanView, ServiceView, UsageView
+from modelport.domain.account import AuditView, BudgetView, KeyView, RecountView, TeamView
+from modelport.domain.alias import Alias
+from modelport.domain.budget import Budget
+from modelport.domain.key import KeySpec
+from modelport.domain.limits import Limits
+from modelport.domain.service import InfoView, PlanView, ServiceView
 from modelport.domain.spec import Spec
+from modelport.domain.usage import UsageQuery, UsageView
 
 
-class Keys(Protocol):
-    """The verbs on keys. The store implements them too, so that keys can be revoked while control is down."""
+class Accounts(Protocol):
+    """The verbs on who may use what, and on what was used. The store implements them too, so that a key can be revoked
+    while control is down. Every change is in force at the gateways within a second, and in the audit for ever."""
 
-    def create_key(
-        self, name: str, scope: Literal["infer", "admin"], models: Sequence[str], expires_in_s: float | None
-    ) -> KeyView:
-        """A new key; `secret` is set in this answer only."""
+    def create_key(self, spec: KeySpec) -> KeyView:
+        """A new key; `secret` is set in this answer only, and in that of `rotate_key`."""
         ...
 
-    def list_keys(self) -> list[KeyView]: ...
+    def rotate_key(self, key: str, overlap_s: float) -> KeyView:
+        """The same key, by id or prefix, with a new secret; the old one works for `overlap_s` more."""
+        ...
+
+    def list_keys(self, *, old: bool = False) -> "list[KeyView]":
+        """Newest first; with those that were revoked more than a day ago only where `old`."""
+        ...
 
     def revoke_key(self, key: str) -> KeyView:
-        """By id or prefix. It stops working within a second. Raises ModelportError (404, or 400 if ambiguous)."""
+        """By id or prefix. Raises ModelportError (404)."""
+        ...
+
+    def set_team(self, team: str, limits: Limits) -> TeamView:
+        """Limits of all keys of a team together, in place of those it had."""
+        ...
+
+    def list_teams(self) -> "list[TeamView]": ...
+
+    def delete_team(self, team: str) -> TeamView:
+        """Forget a team's limits; its keys stay."""
+        ...
+
+    def set_budget(self, budget: Budget) -> BudgetView:
+        """A budget, or another cap for the one of the same subject, unit and period."""
+        ...
+
+    def list_budgets(self) -> "list[BudgetView]": ...
+
+    def delete_budget(self, budget: str) -> BudgetView:
+        """By id."""
+        ...
+
+    def override_budget(self, budget: str, extra: float, reason: str) -> BudgetView:
+        """Raise the cap of the period that runs by `extra`; below 0 it takes back what was added."""
+        ...
+
+    def recount_budget(self, budget: str, at: float | None, *, reprice: bool, apply: bool) -> RecountView:
+        """Count the period that `at` lies in (the one that runs, where None) from the journals on the machine where
+        this is done; by the prices of now, where `reprice`. With `apply`, the store says so from then on."""
+        ...
+
+    def put_alias(self, alias: Alias) -> Alias: ...
+
+    def list_aliases(self) -> "list[Alias]": ...
+
+    def delete_alias(self, alias: str) -> Alias: ...
+
+    def audit(self, count: int) -> "list[AuditView]":
+        """The last changes of all these, newest first."""
+        ...
+
+    def usage(self, query: UsageQuery) -> "list[UsageView]":
+        """What was used. Who may see only their own gets only that."""
         ...
 
 
@@ -35,7 +89,7 @@ class Plans(Protocol):
         ...
 
 
-class Verbs(Keys, Plans, Protocol):
+class Verbs(Accounts, Plans, Protocol):
     """Every surface is handed one of these. All raise ModelportError; `service` is a name or an id."""
 
     def info(self) -> InfoView: ...
@@ -66,5 +120,3 @@ class Verbs(Keys, Plans, Protocol):
     def logs(self, service: str, tail: int, follow: bool) -> Iterator[str]:
         """Lines of its engines' output, oldest first, without line ends."""
         ...
-
-    def usage(self) -> "list[UsageView]": ...

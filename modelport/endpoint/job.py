@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from modelport.domain.key import KeySpec
 from modelport.domain.service import PlanView, ServiceView
 from modelport.domain.states import InstanceState, ServiceState
 from modelport.domain.verbs import Plans, Verbs
@@ -128,7 +129,7 @@ def started(verbs: Verbs, job: Planned, say: Say, say_error: Say) -> ServiceView
 
 def announce(verbs: Verbs, job: Planned, service: ServiceView, say: Say) -> None:
     """Print the URL and curl lines that work as they are, with a key for this model alone."""
-    key = verbs.create_key(f"endpoint {service.name}", "infer", [service.name], None).secret
+    key = verbs.create_key(KeySpec(name=f"endpoint {service.name}", models=(service.name,))).secret
     base = f"http://{outward(job.wanted.host)}:{service.url.removesuffix('/v1').rpartition(':')[2]}"
     body: dict[str, Any] = {"model": service.spec.served_name or service.name}
     path = "/v1/chat/completions"

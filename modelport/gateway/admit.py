@@ -4,22 +4,39 @@ import hmac
 import re
 import time
 from collections.abc import Mapping
+from ipaddress import ip_address
 
 from modelport.errors import FORBIDDEN, UNAUTHORIZED, ModelportError
 from modelport.store.keys import PREFIX_LENGTH, Key, digest
 
 _LOCAL = re.compile(rb"(localhost|127\.\d+\.\d+\.\d+|\[::1\])(:\d+)?")
-ANONYMOUS = Key(id="-", prefix="", digest=b"", scope="infer", models=frozenset(), expires_at=None)
+ANONYMOUS = Key(id="-", prefix="", digest=b"", scopes=frozenset({"infer"}), models=frozenset(), expires_at=None)
 """Who asks on a service's own port with `auth: none`."""
+UNKNOWN_KEY = "This API key is not known, or was revoked."
+_NEEDED = {
+    "infer": "This API key may not use models; a key with the scope 'infer' is needed here.",
+    "operate": "This API key may not look after services; one with the scope 'operate' is needed here.",
+    "admin": "This API key may use models only; an admin key is needed here.",
+}
 
 
 class Unknown(ModelportError):
     """A key, model or service that the last snapshot does not have; the store may know it by now."""
 
 
-def admit(headers: Mapping[bytes, bytes], keys: Mapping[str, Key], pepper: bytes) -> Key:
-    """The key a request came with. Raises ModelportError (401): none, unknown, revoked or expired."""
-    text = _presented(headers)
+def presented(headers: Mapping[bytes, bytes]) -> str | None:
+    """The key that a request came with, if any."""
+    value = headers.get(b"authorization")
+    if value is not None:
+        scheme, _, text = value.partition(b" ")
+        return text.strip().decode("latin-1") if scheme.lower() == b"bearer" and text.strip() else None
+    value = headers.get(b"x-api-key")
+    return value.decode("latin-1") if value else None
+
+
+def admit(text: str | None, keys: Mapping[str, Key], pepper: bytes, address: str) -> Key:
+    """The key of this text. Raises ModelportError: 401 for none, unknown, revoked or expired; 403 from an address
+    that it is not for."""
     if text is None:
         raise ModelportError(
             "This request has no API key; send it as 'Authorization: Bearer mp-…' or 'x-api-key: mp-…'.", UNAUTHORIZED
@@ -28,16 +45,36 @@ def admit(headers: Mapping[bytes, bytes], keys: Mapping[str, Key], pepper: bytes
     # The HMAC is made for unknown prefixes too, so that the time taken does not tell which exist.
     made = digest(pepper, text)
     if key is None or not hmac.compare_digest(made, key.digest):
-        raise Unknown("This API key is not known, or was revoked.", UNAUTHORIZED)
+        raise Unknown(UNKNOWN_KEY, UNAUTHORIZED)
     if key.expires_at is not None and key.expires_at <= time.time():
         raise ModelportError("This API key has expired; ask for a new one.", UNAUTHORIZED)
+    if key.addresses:
+        _require_address(key, address)
     return key
 
 
-def require_admin(key: Key) -> None:
-    """Raises ModelportError (403) for a key that may only infer."""
-    if key.scope != "admin":
-        raise ModelportError("This API key may use models only; an admin key is needed here.", FORBIDDEN)
+def _require_address(key: Key, address: str) -> None:
+    try:
+        found = ip_address(address)
+    except ValueError:
+        found = None
+    mapped = getattr(found, "ipv4_mapped", None) or found
+    if mapped is None or not any(mapped in network for network in key.addresses):
+        raise ModelportError("This API key may not be used from this address.", FORBIDDEN)
+
+
+def require_scope(key: Key, scope: str) -> None:
+    """Raises ModelportError (403) for a key without this scope; `admin` has all."""
+    if scope not in key.scopes and "admin" not in key.scopes:
+        raise ModelportError(_NEEDED[scope], FORBIDDEN)
+
+
+def require_route(key: Key, path: str) -> None:
+    """Raises ModelportError (403) for a path that the key is not for."""
+    if key.routes and not any(
+        path.startswith(route[:-1]) if route.endswith("*") else path == route for route in key.routes
+    ):
+        raise ModelportError("This API key may not use this route.", FORBIDDEN)
 
 
 def require_local(headers: Mapping[bytes, bytes]) -> None:
@@ -47,22 +84,3 @@ def require_local(headers: Mapping[bytes, bytes]) -> None:
     names = [headers.get(b"host", b"localhost"), *([origin.partition(b"://")[2]] if origin is not None else [])]
     if any(_LOCAL.fullmatch(name) is None for name in names):
         raise ModelportError("This port needs no key, and so answers only to this machine's own names.", FORBIDDEN)
-
-
-def require_model(key: Key, name: str) -> None:
-    """Raises ModelportError (403) for a service the key is not for."""
-    if not may_use(key, name):
-        raise ModelportError(f"This API key may not use the model '{name}'.", FORBIDDEN, param="model")
-
-
-def may_use(key: Key, name: str) -> bool:
-    return not key.models or name in key.models
-
-
-def _presented(headers: Mapping[bytes, bytes]) -> str | None:
-    value = headers.get(b"authorization")
-    if value is not None:
-        scheme, _, text = value.partition(b" ")
-        return text.strip().decode("latin-1") if scheme.lower() == b"bearer" and text.strip() else None
-    value = headers.get(b"x-api-key")
-    return value.decode("latin-1") if value else None

@@ -1,4 +1,4 @@
-"""Gateway: the ASGI app. A table says which path is whose, for whom, and who answers it; nothing else is served."""
+"""Gateway: a table says which path is whose, for whom, and who answers it; nothing else is served."""
 
 import asyncio
 import itertools
@@ -10,23 +10,50 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from modelport.errors import INTERNAL, METHOD_NOT_ALLOWED, NOT_FOUND, NOT_READY, ModelportError
-from modelport.gateway.admit import ANONYMOUS, Unknown, admit, may_use, require_admin, require_local
+from modelport.errors import (
+    BAD_HOST,
+    DEADLINE,
+    INTERNAL,
+    METHOD_NOT_ALLOWED,
+    NOT_FOUND,
+    NOT_READY,
+    UNAUTHORIZED,
+    ModelportError,
+)
+from modelport.gateway.account import Accounts
+from modelport.gateway.admit import (
+    ANONYMOUS,
+    UNKNOWN_KEY,
+    Unknown,
+    admit,
+    presented,
+    require_local,
+    require_route,
+    require_scope,
+)
+from modelport.gateway.anthropic import error_body
+from modelport.gateway.backoff import Backoff
 from modelport.gateway.control import ControlDoor
+from modelport.gateway.edge import cors, host_allowed, preflight
 from modelport.gateway.infer import Inference, engine_path
 from modelport.gateway.meter import Meter
-from modelport.gateway.request import Request, encode, perf
-from modelport.gateway.requestlog import Line, RequestLog
+from modelport.gateway.request import Request, encode
 from modelport.gateway.routes import Route, Routes
-from modelport.store.keys import Key
+from modelport.gateway.surface import SURFACES
+from modelport.settings import Settings
+from modelport.store.keys import PREFIX_LENGTH, Key
 
 log = logging.getLogger("modelport.gateway")
 
 
 class Policy(Enum):
-    OPEN = "anybody"
-    KEY = "any valid key"
-    ADMIN = "an admin key"
+    """Who may: anybody, any valid key, or one with this scope."""
+
+    OPEN = "open"
+    KEY = "key"
+    INFER = "infer"
+    OPERATE = "operate"
+    ADMIN = "admin"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,29 +72,38 @@ class Gateway:
 
     def __init__(
         self,
+        settings: Settings,
         routes: Routes,
         pepper: bytes,
         inference: Inference,
         control: ControlDoor,
-        meter: Meter,
-        lines: RequestLog,
+        accounts: Accounts,
         catch_up: Callable[[], Awaitable[bool]],
     ) -> None:
         self.routes = routes
         self.inference = inference
         self.control = control
-        self.meter = meter
+        self.accounts = accounts
+        self.requests: dict[str, Request] = {}
+        """Those under way, by id."""
+        self._settings = settings
         self._pepper = pepper
-        self._lines = lines
         self._catch_up = catch_up
         """Looks whether the store has changed; True when it had."""
+        self._backoff = Backoff()
         self._ids = itertools.count()
         self._id_prefix = f"req-{secrets.token_hex(6)}-"
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        request = Request(scope, receive, send, f"{self._id_prefix}{next(self._ids):x}")
-        request.task = asyncio.current_task()
-        request.connection.on_gone = request.leave
+    @property
+    def meter(self) -> Meter:
+        return self.accounts.meter
+
+    async def run(self, request: Request) -> None:
+        """Answer one request."""
+        request.name(f"{self._id_prefix}{next(self._ids):x}")
+        request.key = ANONYMOUS
+        self.requests[request.id] = request
+        name = request.id
         try:
             if request.connection.gone:  # before this task had its first turn
                 raise asyncio.CancelledError
@@ -78,40 +114,52 @@ class Gateway:
                     raise
                 await self._answer(request)
         except ModelportError as error:
-            await self._fail(request, error)
+            request.fail(error)
         except asyncio.CancelledError:
-            if request.connection.gone:
+            if request.cut_off:
+                request.fail(ModelportError("The request took longer than its deadline.", DEADLINE))
+            elif request.connection.gone:
                 request.status = 499
             else:  # the gateway ends and could not wait any longer
-                await self._fail(request, ModelportError("The gateway is stopping; try again.", NOT_READY))
+                request.fail(ModelportError("The gateway is stopping; try again.", NOT_READY))
         except Exception:
             log.exception("request %s failed", request.id)
-            await self._fail(request, ModelportError("The gateway failed; its log has the reason.", INTERNAL))
+            request.fail(ModelportError("The gateway failed; its log has the reason.", INTERNAL))
         finally:
-            request.connection.on_gone = None
-            self._note(request)
-
-    async def _fail(self, request: Request, error: ModelportError) -> None:
-        headers = ((b"allow", error.allow.encode()),) if isinstance(error, WrongMethod) else ()
-        try:
-            await request.fail(error, headers)
-        except asyncio.CancelledError:  # gone while it was told
-            request.status = 499
+            del self.requests[name]
+            self.accounts.close(request)
+            request.connection.tasks.discard(request.task)  # type: ignore[arg-type]
 
     async def _answer(self, request: Request) -> None:
-        entry = find(request.path, request.connection.service_id is not None)
+        connection = request.connection
+        entry = find(request.path, connection.service_id is not None)
         if entry is None:
             raise ModelportError("There is no such route here.", NOT_FOUND)
         request.route = entry.path
+        request.extra = ()
+        if entry.path.startswith("/v1/messages"):
+            request.dialect = error_body
+            request.extra = ((b"request-id", request.shown_id.encode()),)
+        settings = self._settings
+        if settings.allowed_hosts and not host_allowed(request.headers.get(b"host", b""), settings.allowed_hosts):
+            raise ModelportError("This server does not answer under this Host name.", BAD_HOST)
+        if settings.cors_origins and b"origin" in request.headers:
+            if (
+                request.method == "OPTIONS"
+                and (allowed := preflight(request.headers, settings.cors_origins)) is not None
+            ):
+                return request.answer(204, b"", tuple(allowed))
+            request.extra += tuple(cors(request.headers, settings.cors_origins))
         if request.method not in entry.methods:
-            raise WrongMethod(request.method, entry.methods)
-        key = ANONYMOUS if entry.policy is Policy.OPEN else self._admit(request)
-        request.key_id = key.id
-        if entry.policy is Policy.ADMIN:
-            require_admin(key)
-        await entry.answer(self, request, key)
+            raise wrong_method(request.method, entry.methods)
+        if entry.policy is not Policy.OPEN:
+            request.key = key = await self._admit(request)
+            if entry.policy is not Policy.KEY:
+                require_scope(key, entry.policy.value)
+            require_route(key, request.path)
+        await entry.answer(self, request, request.key)
 
-    def _admit(self, request: Request) -> Key:
+    async def _admit(self, request: Request) -> Key:
         if not self.routes.loaded:
             raise ModelportError("The gateway has not read its store yet; try again.", NOT_READY, retry_after_s=1)
         connection = request.connection
@@ -119,7 +167,19 @@ class Gateway:
         if connection.loopback and self.bound(request).routed.spec.auth == "none":
             require_local(request.headers)
             return ANONYMOUS
-        return admit(request.headers, self.routes.keys, self._pepper)
+        text = presented(request.headers)
+        try:
+            return admit(text, self.routes.keys, self._pepper, connection.address)
+        except Unknown:
+            prefix = (text or "")[:PREFIX_LENGTH]
+            self._backoff.refuse_if_backing_off(connection.address, prefix, time.monotonic())
+            if await self._catch_up():
+                try:
+                    return admit(text, self.routes.keys, self._pepper, connection.address)
+                except Unknown:
+                    pass
+            self._backoff.failed(connection.address, prefix, time.monotonic())
+            raise ModelportError(UNKNOWN_KEY, UNAUTHORIZED) from None
 
     def bound(self, request: Request) -> Route:
         """The service whose own port this came in on."""
@@ -128,94 +188,59 @@ class Gateway:
             raise ModelportError("The service of this port was removed.", NOT_FOUND)
         return route
 
-    # What is left of a request
-
-    def _note(self, request: Request) -> None:
-        used = request.usage
-        self._add(
-            Line(
-                at=time.time(),
-                id=request.id,
-                request_id=request.shown_id,
-                key_id=request.key_id,
-                service=request.service,
-                service_id=request.service_id,
-                instance_id=request.instance_id,
-                method=request.method,
-                route=request.route,
-                status=request.status,
-                stream=request.stream,
-                prompt_tokens=(used.prompt_tokens or 0) if used else 0,
-                completion_tokens=(used.completion_tokens or 0) if used else 0,
-                cached_tokens=used.cached_tokens if used else 0,
-                queue_s=request.queue_s,
-                first_byte_s=request.first_byte_s,
-                total_s=perf() - request.started,
-            )
-        )
-
     def refused(self, error: ModelportError) -> None:
         """The protocol refused something that never became a request."""
-        name = f"{self._id_prefix}{next(self._ids):x}"
-        status = error.kind.status
-        self._add(Line(time.time(), name, name, "-", "", "", "", "-", "-", status, False, 0, 0, 0, 0.0, None, 0.0))
-
-    def _add(self, line: Line) -> None:
-        self.meter.add(line)
-        if not self._lines.add(line):
-            self.meter.drop("log", 1)
+        self.accounts.refuse(f"{self._id_prefix}{next(self._ids):x}", error.kind.status)
 
 
-class WrongMethod(ModelportError):
+def wrong_method(method: str, allowed: tuple[str, ...]) -> ModelportError:
     """405, with what is allowed."""
-
-    def __init__(self, method: str, allowed: tuple[str, ...]) -> None:
-        super().__init__(f"This route takes {' or '.join(allowed)}, not {method}.", METHOD_NOT_ALLOWED)
-        self.allow = ", ".join(allowed)
+    error = ModelportError(f"This route takes {' or '.join(allowed)}, not {method}.", METHOD_NOT_ALLOWED)
+    error.headers = ((b"allow", ", ".join(allowed).encode()),)
+    return error
 
 
 # The answers
 
 
 async def health(_gateway: Gateway, request: Request, _key: Key) -> None:
-    await request.answer(200, b'{"status":"ok"}')
+    request.answer(200, b'{"status":"ok"}')
 
 
 async def serving(gateway: Gateway, request: Request, _key: Key) -> None:
     """As engines answer it: on a service's own port whether it is ready; on the common one that we are here."""
     if request.connection.service_id is not None and not gateway.bound(request).upstreams:
         raise ModelportError("The model is not ready.", NOT_READY, retry_after_s=5)
-    await request.answer(200, b'{"status":"ok"}')
+    request.answer(200, b'{"status":"ok"}')
 
 
 async def ready(_gateway: Gateway, request: Request, _key: Key) -> None:
-    await request.answer(200, b'{"status":"ready"}')  # without a snapshot no key could be checked
+    request.answer(200, b'{"status":"ready"}')  # without a snapshot no key could be checked
 
 
 async def metrics(gateway: Gateway, request: Request, _key: Key) -> None:
-    await request.answer(200, gateway.meter.text(), kind=b"text/plain; version=0.0.4; charset=utf-8")
+    request.answer(200, gateway.meter.text(), kind=b"text/plain; version=0.0.4; charset=utf-8")
 
 
 async def models(gateway: Gateway, request: Request, key: Key) -> None:
     data = [_model(name, route) for name, route in visible(gateway, request, key)]
-    await request.answer(200, encode({"object": "list", "data": data}))
+    request.answer(200, encode({"object": "list", "data": data}))
 
 
 async def model(gateway: Gateway, request: Request, key: Key) -> None:
     name = request.path.removeprefix("/v1/models/")
     for known, route in visible(gateway, request, key):
         if known == name:
-            await request.answer(200, encode(_model(known, route)))
+            request.answer(200, encode(_model(known, route)))
             return
-    gateway.inference.find(name, key)  # says whether it is unknown or not this key's
+    gateway.routes.names.resolve(name, request.headers, key)  # says whether it is unknown or not this key's
     raise ModelportError(f"The model '{name}' has another address.", NOT_FOUND)
 
 
 def visible(gateway: Gateway, request: Request, key: Key) -> list[tuple[str, Route]]:
     """What a key may use here, by every name."""
     own = gateway.bound(request) if request.connection.service_id is not None else None
-    named = gateway.routes.by_name.items()
-    return [(name, route) for name, route in named if own in (None, route) and may_use(key, route.name)]
+    return [(name, route) for name, route in gateway.routes.names.visible(key) if own in (None, route)]
 
 
 def _model(name: str, route: Route) -> dict[str, Any]:
@@ -239,7 +264,7 @@ async def service(gateway: Gateway, request: Request, key: Key) -> None:
         if found is None or len(parts) < 4:
             raise Unknown("There is no such service here.", NOT_FOUND)
         route, path = found, engine_path(request.path)
-    if request.method == "POST" and path in INFERENCE:
+    if request.method == "POST" and path in SURFACES:
         request.route = path
         await gateway.inference.by_route(request, route, key)
     else:
@@ -250,8 +275,11 @@ async def control(gateway: Gateway, request: Request, _key: Key) -> None:
     await gateway.control.pass_on(request)
 
 
+OPERATED = ("plan", "offers", "services", "services/")
+"""Below /modelport/v1/: what a key with the scope `operate` may do. The rest of it is for admins."""
+
+
 ANY = ("GET", "POST", "PUT", "PATCH", "DELETE")
-INFERENCE = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
 TABLE = (
     Entry("/healthz", ("GET",), Policy.OPEN, health, own=True),
     Entry("/health", ("GET",), Policy.OPEN, serving, own=True),
@@ -259,11 +287,13 @@ TABLE = (
     Entry("/metrics", ("GET",), Policy.ADMIN, metrics),
     Entry("/v1/models", ("GET",), Policy.KEY, models, own=True),
     Entry("/v1/models/", ("GET",), Policy.KEY, model, own=True),
-    *(Entry(path, ("POST",), Policy.KEY, inference, own=True) for path in INFERENCE),
-    Entry("/services/", ANY, Policy.KEY, service),
+    *(Entry(path, ("POST",), Policy.INFER, inference, own=True) for path in SURFACES),
+    Entry("/services/", ANY, Policy.INFER, service),
+    Entry("/modelport/v1/usage", ("GET",), Policy.KEY, control),
+    *(Entry(f"/modelport/v1/{path}", ANY, Policy.OPERATE, control) for path in OPERATED),
     Entry("/modelport/", ANY, Policy.ADMIN, control),
 )
-OWN_TABLE = (*(entry for entry in TABLE if entry.own), Entry("/", ANY, Policy.KEY, service))
+OWN_TABLE = (*(entry for entry in TABLE if entry.own), Entry("/", ANY, Policy.INFER, service))
 """On a service's own port: what concerns models, then its engine's own routes by its allow-list."""
 
 _EXACT = [{e.path: e for e in table if not e.path.endswith("/")} for table in (TABLE, OWN_TABLE)]

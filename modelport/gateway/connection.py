@@ -1,6 +1,7 @@
 """Connection: one HTTP/1.1 connection to an upstream, a request at a time, on asyncio and httptools."""
 
 import asyncio
+from collections.abc import Callable
 
 import httptools
 
@@ -22,9 +23,10 @@ class UpstreamSilent(Exception):
 
 
 class Connection(asyncio.Protocol):
-    """send() a request, then head(), then read() until b"". One waiter at a time."""
+    """send() a request, then head(), then read() until b"" or pipe() the rest. One waiter at a time."""
 
     def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
         self.transport: asyncio.Transport = None  # type: ignore[assignment]
         self.idle_since = 0.0
         self._parser = httptools.HttpResponseParser(self)
@@ -42,7 +44,10 @@ class Connection(asyncio.Protocol):
         self._header_bytes = 0
         self._heard = False
         self._over = self._keep = self._paused = self._until_close = False
-        self._error: UpstreamBroke | None = None
+        self._error: UpstreamBroke | UpstreamSilent | None = None
+        self._sink: Callable[[bytes], None] | None = None
+        self.heard_at: float = self.loop.time()
+        """When it last sent something, or was sent something: the watch ends one that is silent for too long."""
 
     # What a request does
 
@@ -52,31 +57,78 @@ class Connection(asyncio.Protocol):
         self.idle_since = 0.0
         self.transport.write(data)
 
-    async def head(self, timeout_s: float | None) -> int:
+    async def head(self) -> int:
         """The answer's status, once its header is here. Raises UpstreamBroke, UpstreamSilent."""
         while not self.status:
             if self._error is not None:
                 if self.kept and not self._heard:
                     raise UpstreamStale from self._error
                 raise self._error
-            await self._wait(timeout_s)
+            await self._wait()
         return self.status
 
-    async def read(self, timeout_s: float | None) -> bytes:
+    async def whole(self, limit: int) -> bytes | None:
+        """The whole body; None, with what has arrived left for read(), when it is larger than `limit` bytes."""
+        while not self._over:
+            if self._error is not None:
+                raise self._error
+            if self._body_bytes > limit:
+                return None
+            await self._wait()
+        data = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        self._body = []
+        return data
+
+    async def pipe(self, sink: Callable[[bytes], None]) -> None:
+        """Hand the body to `sink` as it comes, within the call that receives it, until its end. What `sink` is given
+        first may be several pieces together."""
+        if self._body:
+            data = b"".join(self._body)
+            self._body = []
+            sink(data)
+        self._sink = sink
+        try:
+            while not self._over:
+                if self._error is not None:
+                    raise self._error
+                await self._wait()
+        finally:
+            self._sink = None
+
+    def pause(self) -> None:
+        """Read no more until resume(): the client does not keep up."""
+        if not self._paused and not self._lost:
+            self._paused = True
+            self.transport.pause_reading()
+
+    def resume(self) -> None:
+        if self._paused:
+            self._paused = False
+            self.heard_at = self.loop.time()
+            if not self._lost:
+                self.transport.resume_reading()
+
+    def silent_since(self) -> float | None:
+        """Since when its answer is waited for; None while it is not: nothing is asked, or the client is slow."""
+        return None if self._over or self._paused or self._waiter is None else self.heard_at
+
+    def give_up(self) -> None:
+        """It was silent for too long."""
+        self._error = self._error or UpstreamSilent()
+        self._wake()
+
+    async def read(self) -> bytes:
         """What has arrived of the body, at least one byte; b"" at its end. Raises UpstreamBroke, UpstreamSilent."""
         while not self._body:
             if self._over:
                 return b""
             if self._error is not None:
                 raise self._error
-            await self._wait(timeout_s)
+            await self._wait()
         data = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-        self._body.clear()
+        self._body = []
         self._body_bytes = 0
-        if self._paused:
-            self._paused = False
-            if not self._lost:
-                self.transport.resume_reading()
+        self.resume()
         return data
 
     def header(self, name: bytes) -> bytes:
@@ -95,16 +147,12 @@ class Connection(asyncio.Protocol):
     def abort(self) -> None:
         self.transport.abort()
 
-    async def _wait(self, timeout_s: float | None) -> None:
-        loop = asyncio.get_running_loop()
-        self._waiter = waiter = loop.create_future()
-        timer = loop.call_later(timeout_s, _expire, waiter) if timeout_s else None
+    async def _wait(self) -> None:
+        self._waiter = self.loop.create_future()
         try:
-            await waiter
+            await self._waiter
         finally:
             self._waiter = None
-            if timer is not None:
-                timer.cancel()
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -127,6 +175,7 @@ class Connection(asyncio.Protocol):
             self.transport.abort()  # nobody asked
             return
         self._heard = True
+        self.heard_at = self.loop.time()
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
@@ -166,11 +215,13 @@ class Connection(asyncio.Protocol):
         self._wake()
 
     def on_body(self, body: bytes) -> None:
+        if self._sink is not None:
+            self._sink(body)
+            return
         self._body.append(body)
         self._body_bytes += len(body)
-        if self._body_bytes > READ_AHEAD_BYTES and not self._paused:
-            self._paused = True
-            self.transport.pause_reading()
+        if self._body_bytes > READ_AHEAD_BYTES:
+            self.pause()
         self._wake()
 
     def on_message_complete(self) -> None:
@@ -178,8 +229,3 @@ class Connection(asyncio.Protocol):
             self._over = True
             self._keep = self._parser.should_keep_alive()
             self._wake()
-
-
-def _expire(waiter: "asyncio.Future[None]") -> None:
-    if not waiter.done():
-        waiter.set_exception(UpstreamSilent())

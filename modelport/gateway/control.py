@@ -5,6 +5,7 @@ from modelport.gateway.connection import UpstreamBroke, UpstreamSilent
 from modelport.gateway.request import Request
 from modelport.gateway.upstream import ConnectFailed, Upstream
 from modelport.settings import Settings
+from modelport.store.keys import Key
 
 HOP_BY_HOP = frozenset(
     (b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"proxy-connection", b"te",
@@ -31,12 +32,12 @@ class ControlDoor:
             raise _down() from None
         try:
             connection.send(self._payload(request, body))
-            status = await connection.head(None)
+            status = await connection.head()
             headers = [(name, value) for name, value in connection.headers if name not in NOT_RETURNED]
-            await request.start(status, headers)
-            while data := await connection.read(None):
+            request.start(status, headers)
+            while data := await connection.read():
                 await request.write(data)
-            await request.end()
+            request.end()
         except (UpstreamBroke, UpstreamSilent):
             raise _down() from None
         finally:
@@ -46,9 +47,13 @@ class ControlDoor:
         named = {token.strip().lower() for token in request.headers.get(b"connection", b"").split(b",")}
         passed = b"".join(
             b"%b: %b\r\n" % (name, value)
-            for name, value in request.scope["headers"]
-            if name not in NOT_SENT and name not in named
+            for name, value in request.headers.items()
+            if name not in NOT_SENT and name not in named and not name.startswith(b"x-modelport-")
         )
+        key: Key = request.key
+        passed += b"x-modelport-key: %b\r\nx-modelport-user: %b\r\nx-modelport-team: %b\r\n" % (
+            key.id.encode(), key.user.encode(), key.team.encode(),
+        ) + b"x-modelport-scopes: %b\r\n" % ",".join(sorted(key.scopes)).encode()  # fmt: skip
         query = b"?" + request.query if request.query else b""
         return b"%b %b%b HTTP/1.1\r\n%b%bx-request-id: %b\r\ncontent-length: %d\r\n\r\n%b" % (
             request.method.encode(), request.path.encode(), query, self._control.head, passed,

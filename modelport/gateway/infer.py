@@ -1,113 +1,241 @@
 """Infer: one request to a service, from its body to the engine's last byte."""
 
 import time
+from typing import Literal
 
-from modelport.errors import MODEL_NOT_FOUND, NOT_FOUND, ModelportError, nearest
-from modelport.gateway.admit import Unknown, may_use, require_model
+import msgspec
+
+from modelport.domain.limits import NO_LIMITS, Limits
+from modelport.errors import BUSY, FORBIDDEN, MODEL_NOT_FOUND, NOT_FOUND, NOT_READY, ModelportError
+from modelport.gateway.account import Account, Accounts
+from modelport.gateway.bound import worst
+from modelport.gateway.caps import DEADLINE_HEADER, cap_output, check_body, deadline_s
 from modelport.gateway.connection import Connection
-from modelport.gateway.relay import Passage
-from modelport.gateway.request import Request, perf
+from modelport.gateway.form import scan_form
+from modelport.gateway.media import MediaPolicy, admit_media
+from modelport.gateway.messages import Messages
+from modelport.gateway.names import may_use
+from modelport.gateway.relay import Passage, payload
+from modelport.gateway.request import Request, encode, perf
 from modelport.gateway.routes import Route, Routes
-from modelport.gateway.scan import scan
-from modelport.gateway.upstream import ConnectFailed, Upstream
+from modelport.gateway.scan import MAX_MESSAGES, Scan, scan, usage_options, with_fields
+from modelport.gateway.surface import CHAT, SURFACES, Surface, other
+from modelport.gateway.upstream import ConnectFailed, Upstream, Visit
 from modelport.gateway.wake import Waking
+from modelport.gateway.watch import Watch
 from modelport.settings import Settings
 from modelport.store.keys import Key
 
-FORWARDED = (b"content-type", b"accept", b"traceparent", b"tracestate")
-"""Request headers an engine gets of a client's; everything else, credentials first of all, stays here."""
+MEDIA_MARKS = (b'_url"', b'"input_', b'"image"', b'"file"', b'"audio"', b'"video"', b'_embeds"', b'"document"')
+"""One of these stands in every body that brings media, unless an escape hides it."""
+CONTINUOUS = frozenset(("vllm", "sglang"))
+"""Engines that tell a stream's usage with every event when they are asked to."""
 
 
 class Inference:
     """What the inference routes and the generic proxy share."""
 
-    def __init__(self, settings: Settings, routes: Routes, waking: Waking) -> None:
+    def __init__(self, settings: Settings, routes: Routes, waking: Waking, accounts: Accounts, watch: Watch) -> None:
         self._settings = settings
         self._routes = routes
         self._waking = waking
+        self._accounts = accounts
+        self._watch = watch
+        self._media = MediaPolicy(urls=settings.media_urls, hosts=settings.media_hosts)
 
     async def by_model(self, request: Request, key: Key) -> None:
         """POST /v1/…: the body's `model` names the service."""
+        surface = SURFACES[request.path]
         body = await self._body(request)
-        found = scan(body, needs_model=True)
-        route = self.find(found.model or "", key)
-        request.stream = found.stream
-        await self._pass_on(request, route, key, request.path, found.body, found.hide_usage)
+        found = self._scan(request, surface, body, needs_model=True)
+        route = self._routes.names.resolve(found.model or "", request.headers, key)
+        await self._begin(request, route, key, surface, found)
 
     async def by_route(self, request: Request, route: Route, key: Key) -> None:
         """POST /v1/… where the service is given already: `model` may be absent, but not name another service."""
         require_model(key, route.name)
         path = request.path if request.connection.service_id else engine_path(request.path)
+        surface = SURFACES[path]
         body = await self._body(request)
-        found = scan(body, needs_model=False)
-        if found.model is not None and self._routes.by_name.get(found.model, route) is not route:
+        found = self._scan(request, surface, body, needs_model=False)
+        if found.model is not None and self._routes.names.means_another(found.model, route):
             raise ModelportError(f"This is the address of '{route.name}', not of the model '{found.model}'.",
                                  MODEL_NOT_FOUND, param="model")  # fmt: skip
-        request.stream = found.stream
-        await self._pass_on(request, route, key, path, found.body, found.hide_usage, listed=True)
+        await self._begin(request, route, key, surface, found)
 
     async def generic(self, request: Request, route: Route, key: Key) -> None:
         """Any other path of an engine that its allow-list has. The body is not looked at."""
         require_model(key, route.name)
         path = request.path if request.connection.service_id else engine_path(request.path)
-        _require_listed(route, request.method, path)
         body = await self._body(request)
         query = b"?" + request.query if request.query else b""
-        await self._pass_on(request, route, key, path + query.decode("latin-1"), body, False, listed=True)
+        await self._serve(request, route, key, other(path), Scan(body, None), path + query.decode("latin-1"), 0)
 
-    def find(self, name: str, key: Key) -> Route:
-        """The service of this name. Raises ModelportError: 404 with the nearest that the key may use, 403."""
-        route = self._routes.by_name.get(name)
-        if route is None:
-            known = [name for name, route in self._routes.by_name.items() if may_use(key, route.name)]
-            shown = name if len(name) <= 80 else name[:77] + "..."
-            hint = nearest(shown, known)
-            raise Unknown(f"There is no model {shown!r} here.{hint}", MODEL_NOT_FOUND, param="model")
-        require_model(key, route.name)
-        return route
+    def _scan(self, request: Request, surface: Surface, body: bytes, needs_model: bool) -> Scan:
+        if surface.form:
+            return scan_form(body, request.headers.get(b"content-type", b""), needs_model=needs_model)
+        return scan(body, surface, needs_model=needs_model)
 
     async def _body(self, request: Request) -> bytes:
         return await request.body(self._settings.max_body_bytes, self._settings.body_timeout)
 
-    async def _pass_on(
-        self, request: Request, route: Route, key: Key, target: str, body: bytes, hide_usage: bool, listed: bool = False
+    async def _begin(self, request: Request, route: Route, key: Key, surface: Surface, found: Scan) -> None:
+        """What is looked at in the body once the service is known."""
+        request.stream = found.stream
+        media = 0
+        if surface.media:
+            found.body, media = await self._check_media(found.body)
+        await self._serve(request, route, key, surface, found, surface.path, media)
+
+    async def _check_media(self, body: bytes) -> tuple[bytes, int]:
+        """The body with its media looked at, and how many there are."""
+        if body.count(b'"role"') > MAX_MESSAGES:
+            raise ModelportError(f"The request body has more than {MAX_MESSAGES} messages.", param="messages")
+        if b"\\u00" not in body and not any(mark in body for mark in MEDIA_MARKS):
+            return body, 0
+        decoded = msgspec.json.decode(body)
+        changed, count = await admit_media(decoded, self._media)
+        return (encode(decoded) if changed else body), count.items
+
+    async def _serve(
+        self, request: Request, route: Route, key: Key, surface: Surface, found: Scan, target: str, media: int
     ) -> None:
-        request.service, request.service_id, request.key_id = route.name, route.routed.id, key.id
-        if listed:
-            _require_listed(route, request.method, target.partition("?")[0])
+        tried: list[Route] = []
+        while True:
+            tried.append(route)
+            try:
+                return await self._at(request, route, key, surface, found, target, media)
+            except Unserved as unserved:
+                instead = self._routes.failover(route, unserved.why, key, tried)
+                if instead is None or request.begun:
+                    raise unserved.error from None
+                if request.account is not None:
+                    self._accounts.drop(request, unserved.error.kind.status)
+                route = instead
+
+    async def _at(
+        self, request: Request, route: Route, key: Key, surface: Surface, found: Scan, target: str, media: int
+    ) -> None:
+        """One service's try at a request. Raises Unserved where another may have it: nothing was sent then."""
+        routed = route.routed
+        request.service, request.service_id, request.model = route.name, routed.id, found.model or route.name
+        if not route.known_routes and surface not in USUAL:
+            await self._hold_until_known(request, route)
+        messages = _translation(request, route, surface, target, found)
+        if messages is not None:
+            surface, found, target = CHAT, messages.found, CHAT.path
+        team = self._routes.teams.get(key.team, NO_LIMITS)
+        limits: tuple[Limits, ...] = (key.limits, team, routed.limits)
+        check_body(len(found.body), limits)
+        fields = self._fields(found, surface, limits)
+        deadline = deadline_s(request.headers.get(DEADLINE_HEADER), limits)
+        if deadline is not None:
+            self._watch.deadlines[request] = time.monotonic() + deadline - (perf() - request.started)
+        bound = worst(found, surface, routed, media, deadline or 0.0)
+        account = await self._accounts.open(request, key, team, route, bound)
         route.last_request_at = time.time()
         route.in_flight += 1
         try:
-            upstream, connection = await self._connect(request, route)
+            await self._queue(account, request, deadline)
+            home = route.home(request.headers, found.body)
+            upstream, visit, connection = await self._connect(request, route, home)
+            account.upstream, account.visit = upstream, visit
             request.instance_id = upstream.id
+            continuous = found.stream and surface.usage_option and upstream.engine in CONTINUOUS
+            if found.stream and surface.usage_option and (continuous or not found.asked_usage):
+                fields["stream_options"] = usage_options(found, continuous)
+            present = [
+                name for name in fields if name in found.cap_given or (name == "stream_options" and found.has_options)
+            ]
+            body = with_fields(found.body, fields, present) if fields else found.body
+            passage = Passage(request, upstream, connection, payload(request, upstream, target, body), route.name)
+            passage.hide = (found.stream and not found.asked_usage, continuous and not found.asked_continuous)
+            passage.translated = messages
+            account.passage = passage
+            request.queue_s = perf() - request.started
+            self._watch.engines.add(connection)
             try:
-                if listed:
-                    _require_listed(route, request.method, target.partition("?")[0])
-                request.queue_s = perf() - request.started
-                payload = _payload(request, upstream, target, body)
-                passage = Passage(request, upstream, connection, payload, route.name, self._settings.request_timeout)
-                try:
-                    await passage.run(hide_usage)
-                finally:
-                    upstream.give_back(passage.connection)  # which closes it unless the answer came whole
+                if messages is not None and messages.counts:
+                    await messages.count(passage, route.known_routes)
+                else:
+                    account.said = await passage.run()
+                account.whole = True
             finally:
-                upstream.leave()
+                self._watch.engines.discard(connection)
+                upstream.give_back(passage.connection)  # which closes it unless the answer came whole
         finally:
+            self._accounts.leave(account)
             route.in_flight -= 1
             route.last_request_at = time.time()
+            if deadline is not None:
+                self._watch.deadlines.pop(request, None)
 
-    async def _connect(self, request: Request, route: Route) -> tuple[Upstream, Connection]:
+    def _fields(self, found: Scan, surface: Surface, limits: tuple[Limits, ...]) -> dict[str, object]:
+        """What is put into the body: a cap on the output where the client gave none and a limit has one."""
+        if surface.output != "tokens" or surface.form:
+            return {}
+        cap = cap_output(found.max_tokens, found.choices * found.prompts, limits)
+        if cap == found.max_tokens or cap is None:
+            return {}
+        found.max_tokens = cap
+        return {name: cap for name in found.cap_given} or {surface.cap: cap}
+
+    async def _connect(self, request: Request, route: Route, home: bytes) -> tuple[Upstream, Visit, Connection]:
         """A replica that answers the door; where there is none, the request is held."""
         while True:
-            upstream = route.pick() or await self._waking.hold(route, request)
-            upstream.enter()
+            upstream = route.pick(home)
+            if upstream is None:
+                upstream = await self._hold(request, route)
+            visit = upstream.enter()
             try:
-                return upstream, await upstream.connection()
+                return upstream, visit, await upstream.connection()
             except ConnectFailed:
-                upstream.leave()  # nothing was sent: the next replica, or the wait for one
+                upstream.leave(visit)  # nothing was sent: the next replica, or the wait for one
             except BaseException:  # cancelled: the client left
-                upstream.leave()
+                upstream.leave(visit)
                 raise
+            if route.routed.spec.failover is not None and route.pick(home) is None:
+                raise Unserved("unreachable", _unreachable(route))
+
+    async def _hold(self, request: Request, route: Route) -> Upstream:
+        try:
+            route.refuse_while_broken()
+        except ModelportError as error:
+            raise Unserved("unreachable", error) from None
+        try:
+            return await self._waking.hold(route, request)
+        except ModelportError as error:
+            if request.begun:
+                raise
+            raise Unserved("failed", error) from None
+
+    async def _hold_until_known(self, request: Request, route: Route) -> None:
+        """No engine of this service was seen yet, so which routes it has is not known."""
+        if not route.upstreams:
+            await self._hold(request, route)
+
+    async def _queue(self, account: Account, request: Request, deadline: float | None) -> None:
+        try:
+            await self._accounts.queue(account, request, deadline)
+        except ModelportError as error:
+            if error.kind is BUSY:
+                raise Unserved("full", error) from None
+            raise
+
+
+USUAL = (CHAT, SURFACES["/v1/completions"], SURFACES["/v1/embeddings"])
+"""Routes that are taken for there while no engine of a service was seen."""
+
+
+def _translation(request: Request, route: Route, surface: Surface, target: str, found: Scan) -> Messages | None:
+    """Raises ModelportError (404) unless an engine of this service lists the path, spelled exactly so. Anthropic's
+    routes are translated for engines that have chat completions only: then what does it."""
+    listed = route.known_routes
+    if f"{request.method} {target.partition('?')[0]}" in listed or (not listed and surface in USUAL):
+        return None
+    if surface.path.startswith("/v1/messages") and f"POST {CHAT.path}" in listed:
+        return Messages(request, found)
+    raise ModelportError(f"Service '{route.name}' has no such route.", NOT_FOUND)
 
 
 def engine_path(path: str) -> str:
@@ -115,21 +243,21 @@ def engine_path(path: str) -> str:
     return "/" + path.split("/", 3)[3]
 
 
-def _require_listed(route: Route, method: str, path: str) -> None:
-    """Raises ModelportError (404) unless an engine of this service lists the path, spelled exactly so.
-
-    While no engine was seen yet there is no list; then it is looked at once there is one.
-    """
-    seen = route.known_routes or route.upstreams
-    if seen and f"{method} {path}" not in route.known_routes:
-        raise ModelportError(f"Service '{route.name}' has no such route.", NOT_FOUND)
+def require_model(key: Key, name: str) -> None:
+    """Raises ModelportError (403) for a service the key is not for."""
+    if not may_use(key, name):
+        raise ModelportError(f"This API key may not use the model '{name}'.", FORBIDDEN, param="model")
 
 
-def _payload(request: Request, upstream: Upstream, target: str, body: bytes) -> bytes:
-    passed = b"".join(
-        b"%b: %b\r\n" % (name, value) for name in FORWARDED if (value := request.headers.get(name)) is not None
-    )
-    return b"%b %b HTTP/1.1\r\n%b%bx-request-id: %b\r\ncontent-length: %d\r\n\r\n%b" % (
-        request.method.encode(), target.encode("latin-1"), upstream.head, passed, request.shown_id.encode(), len(body),
-        body,
-    )  # fmt: skip
+def _unreachable(route: Route) -> ModelportError:
+    return ModelportError(f"No replica of service '{route.name}' can be reached; try again.", NOT_READY,
+                          retry_after_s=1)  # fmt: skip
+
+
+class Unserved(Exception):
+    """A service could not take a request; another may, where its owner said so."""
+
+    def __init__(self, why: Literal["failed", "unreachable", "full"], error: ModelportError) -> None:
+        super().__init__(why)
+        self.why: Literal["failed", "unreachable", "full"] = why
+        self.error = error

@@ -10,6 +10,7 @@ from uvicorn import Config
 from uvicorn.server import ServerState
 
 from modelport.errors import ModelportError
+from modelport.gateway.certificate import Certificate
 from modelport.gateway.protocol import ClientConnection
 from modelport.gateway.routes import Routes
 from modelport.settings import Settings
@@ -37,6 +38,7 @@ class Listeners:
         self._config = config
         self._state = state
         self._settings = settings
+        self._certificate = Certificate.of(settings)
         self._open: dict[str, tuple[Address, asyncio.Server]] = {}
         self._main: asyncio.Server | None = None
         self._closed = False
@@ -45,7 +47,9 @@ class Listeners:
         self._main = await self._serve(sock, None, False)
 
     async def apply(self, routes: Routes) -> None:
-        """Open and close service ports so that they are what the routes say."""
+        """Open and close service ports so that they are what the routes say, and see to the certificate."""
+        if self._certificate is not None:
+            self._certificate.refresh()
         if self._closed or not routes.loaded:
             return
         wanted: dict[str, Address] = {}
@@ -73,7 +77,12 @@ class Listeners:
         def made() -> ClientConnection:
             return ClientConnection(self._config, self._state, self._settings, service_id, loopback)
 
-        return await asyncio.get_running_loop().create_server(made, sock=sock, backlog=BACKLOG)
+        loop = asyncio.get_running_loop()
+        if self._certificate is None:
+            return await loop.create_server(made, sock=sock, backlog=BACKLOG)
+        wait = self._settings.header_timeout or None
+        context = self._certificate.context
+        return await loop.create_server(made, sock=sock, backlog=BACKLOG, ssl=context, ssl_handshake_timeout=wait)
 
     def close(self) -> None:
         """Accept nothing new anywhere."""
@@ -101,6 +110,7 @@ def bind(host: str, port: int) -> socket.socket:
 
 def bind_main(settings: Settings) -> Listening:
     """The common port's socket and its URL. Raises ModelportError that names the port and the setting."""
+    scheme = "http" if Certificate.of(settings) is None else "https"
     try:
         sock = bind(settings.host, settings.port)
     except OSError as error:
@@ -111,4 +121,4 @@ def bind_main(settings: Settings) -> Listening:
         ) from None
     host = {"0.0.0.0": LOOPBACK, "::": "[::1]"}.get(settings.host, settings.host)  # noqa: S104 - shown, not bound
     shown = f"[{host}]" if ":" in host and not host.startswith("[") else host
-    return sock, f"http://{shown}:{sock.getsockname()[1]}"
+    return sock, f"{scheme}://{shown}:{sock.getsockname()[1]}"

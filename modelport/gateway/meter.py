@@ -57,8 +57,8 @@ class Meter(Collector):
         self._durations[service, route].add(line.total_s)
         if line.first_byte_s is not None:
             self._first_bytes[service, route].add(line.first_byte_s)
-        self._tokens[service, "prompt"] += line.prompt_tokens
-        self._tokens[service, "completion"] += line.completion_tokens
+        self._tokens[service, "prompt"] += line.input_tokens
+        self._tokens[service, "completion"] += line.output_tokens
         self._tokens[service, "cached"] += line.cached_tokens
 
     def drop(self, what: str, count: int) -> None:

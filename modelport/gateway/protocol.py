@@ -1,13 +1,14 @@
-"""ClientConnection: uvicorn's httptools protocol with what it lacks against strangers.
+"""ClientConnection: uvicorn's httptools protocol with what it lacks against strangers, and without what costs time.
 
-A cap on header bytes, a deadline for a complete header, exactly one Host, one unambiguous body length, errors in our
-JSON shape, and a hook that tells the app at once when the client is gone.
+Beyond it: a cap on header bytes, a deadline for a complete header, exactly one Host, one unambiguous body length,
+errors in our JSON shape, and a call that tells the app at once when the client is gone. Instead of ASGI's messages
+between tasks, a Request is handed to the app, which writes to the transport itself; instead of timers for each
+request, one watch looks at all connections (watch.py).
 """
 
 import asyncio
 import logging
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 import httptools
 import msgspec
@@ -16,7 +17,11 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from modelport.errors import HEADERS_TOO_LARGE, TIMEOUT_BODY, ModelportError
+from modelport.gateway.request import Request
 from modelport.settings import Settings
+
+if TYPE_CHECKING:
+    from modelport.gateway.app import Gateway
 
 BAD_HOST = frozenset(b"/?#@\\ \t")
 """Characters that make two parsers disagree on what the host is."""
@@ -30,49 +35,52 @@ class ClientConnection(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, state, {}, asyncio.get_running_loop())
         self.logger = logging.getLogger("modelport.gateway")
-        self.access_log = False
+        self.gateway = cast("Gateway", cast(object, config.app))
         self.settings = settings
         self.service_id = service_id
         self.loopback = loopback
-        self.on_gone: Callable[[], None] | None = None
-        """Called once when the connection is lost; the app sets it while it works on a request."""
+        self.address = ""
         self.gone = False
+        self.request: Request | None = None
+        """The newest request; an earlier one may still be answered while it waits in `waiting`."""
+        self.waiting: list[Request] = []
+        self.write_paused_at: float | None = None
+        """When the client stopped reading; None while it reads."""
+        self.idle_since = self.loop.time()
         self._reading_head = True
         self._head_bytes = 0
         self._fed_bytes = 0
         self._deadline: asyncio.TimerHandle | None = None
         self._refusal: ModelportError | None = None
 
-    # What the app asks
-
-    def body_pending(self, scope: object) -> bool:
-        """Whether part of this request's body has not arrived."""
-        return self.cycle is not None and self.cycle.scope is scope and self.cycle.more_body
-
     def cut(self) -> None:
         """End an answer that cannot be finished, so that the client sees it broken rather than complete."""
-        if self.cycle is not None:
-            self.cycle.disconnected = True
         self.transport.close()
+
+    @property
+    def busy(self) -> bool:
+        return self.request is not None and not self.request.complete
 
     # Connection
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.address = self.client[0] if self.client else ""
         self._arm()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        super().connection_lost(exc)
-        self._unset_keepalive_if_required()
+        self.connections.discard(self)
         self._disarm()
         self.gone = True
-        if self.on_gone is not None:
-            self.on_gone()
+        self.parser = None  # type: ignore[assignment]
+        self.resume_writing()
+        for request in (self.request, *self.waiting):
+            if request is not None:
+                request.lost()
 
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing() or self.parser is None:
             return
-        self._unset_keepalive_if_required()
         self._fed_bytes = len(data)
         try:
             self.parser.feed_data(data)
@@ -83,7 +91,7 @@ class ClientConnection(HttpToolsProtocol):
 
     def _watch(self) -> None:
         """After each piece: count an unfinished header, and keep a deadline while no request is being answered."""
-        if self._reading_head or self.cycle is None or self.cycle.response_complete:
+        if self._reading_head or not self.busy:
             self._head_bytes += self._fed_bytes
             if self._head_bytes > self.settings.max_header_bytes:
                 self._refuse(self._too_long())
@@ -92,20 +100,69 @@ class ClientConnection(HttpToolsProtocol):
         elif self._deadline is not None:
             self._disarm()
 
+    def pause_writing(self) -> None:
+        self.write_paused_at = self.loop.time()
+        if self.request is not None and self.request.source is not None:
+            self.request.source.pause()
+
+    def resume_writing(self) -> None:
+        self.write_paused_at = None
+        if self.request is not None:
+            self.request.writable()
+
+    def shutdown(self) -> None:
+        """Close once what is under way is answered."""
+        if not self.busy:
+            self.transport.close()
+        for request in (self.request, *self.waiting):
+            if request is not None:
+                request.keep_alive = False
+
+    def answered(self) -> None:
+        """The request under way is answered whole: the next one's turn."""
+        self.idle_since = self.loop.time()
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.waiting:
+            self._start(self.waiting.pop(0))
+
     # Parser callbacks
 
     def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self.scope["connection"] = self  # type: ignore[typeddict-unknown-key]
+        self.url = b""
+        self.headers = []
         self._reading_head = True
         self._head_bytes = 0
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         self._refusal = self._problem()
         if self._refusal is not None:
             raise ValueError("refused")  # httptools hands it to data_received as an HttpParserError
         self._reading_head = False
-        super().on_headers_complete()
+        parser = cast(httptools.HttpRequestParser, self.parser)
+        keep_alive = parser.get_http_version() != "1.0" and parser.should_keep_alive()
+        request = Request(self, parser.get_method().decode("ascii"), self.url, self.headers, keep_alive)
+        if self.busy or self.waiting:
+            self.flow.pause_reading()  # a next request came early: it waits for its turn
+            self.waiting.append(request)
+        else:
+            self._start(request)
+        self._receiving = request
+
+    def on_body(self, body: bytes) -> None:
+        self._receiving.received(body)
+
+    def on_message_complete(self) -> None:
+        self._receiving.received_all()
+
+    def _start(self, request: Request) -> None:
+        self.request = request
+        request.task = task = self.loop.create_task(self.gateway.run(request))
+        self.tasks.add(task)
 
     def _problem(self) -> ModelportError | None:
         """What makes this header one that two servers could read differently, or None."""
@@ -152,7 +209,7 @@ class ClientConnection(HttpToolsProtocol):
 
     def _late(self) -> None:
         self._deadline = None
-        if self.cycle is not None and not self.cycle.response_complete:
+        if self.busy:
             self._arm()  # part of a next request came early; the one being answered goes first
         else:
             wait = self.settings.header_timeout
@@ -162,14 +219,12 @@ class ClientConnection(HttpToolsProtocol):
         """Answer in our shape and close. Where another answer is under way, only close: it must not be mixed up."""
         if self.transport.is_closing():
             return
-        cycle = self.cycle
-        busy = cycle is not None and not cycle.response_complete
-        if not (busy and (cycle.response_started or not cycle.more_body)):
+        request = self.request
+        if request is None or request.complete or (not request.begun and request.more_body):
             body = msgspec.json.encode(error.body())
             self.transport.write(
                 b"%bcontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b"
                 % (STATUS_LINE[error.kind.status], len(body), body)
             )
         self.transport.close()
-        app: Any = self.app
-        app.refused(error)
+        self.gateway.refused(error)

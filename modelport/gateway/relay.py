@@ -1,6 +1,8 @@
 """Relay: an upstream's answer on its way to the client, and what becomes of its errors."""
 
 import logging
+import time
+from typing import Protocol
 
 import msgspec
 
@@ -17,7 +19,7 @@ from modelport.errors import (
 from modelport.gateway.connection import Connection, UpstreamBroke, UpstreamSilent, UpstreamStale
 from modelport.gateway.request import Request
 from modelport.gateway.upstream import ConnectFailed, Upstream
-from modelport.gateway.usage import Events, of_body
+from modelport.gateway.usage import Events, Usage, of_body
 
 RETURNED = frozenset(
     (b"content-type", b"content-encoding", b"content-disposition", b"content-language", b"cache-control", b"etag")
@@ -31,6 +33,8 @@ KINDS = {400: INVALID, 404: NOT_FOUND, 413: TOO_LARGE, 422: INVALID, 429: BUSY, 
 """Errors of an engine that are a client's business; 422 and 4xx that are not here become 400, the rest 502."""
 OUR_FAULT = frozenset((401, 403, 407, 408))
 """Between gateway and engine these are never the client's doing."""
+FORWARDED = (b"content-type", b"accept", b"traceparent", b"tracestate")
+"""Request headers an engine gets of a client's; everything else, credentials first of all, stays here."""
 log = logging.getLogger("modelport.gateway")
 
 
@@ -43,10 +47,34 @@ class _ErrorBody(msgspec.Struct):
     error: _Error
 
 
+class Translation(Protocol):
+    """An answer in another dialect than the engine's."""
+
+    def feed(self, data: bytes) -> bytes:
+        """Whole events of a stream, as they come."""
+        ...
+
+    def end(self) -> bytes:
+        """What is left to say at a stream's end."""
+        ...
+
+    def whole(self, body: bytes) -> bytes: ...
+
+
 class Passage:
     """One request to an upstream and its answer on its way."""
 
-    __slots__ = ("connection", "payload", "request", "service", "timeout_s", "upstream")
+    __slots__ = (
+        "_events",
+        "connection",
+        "hide",
+        "payload",
+        "request",
+        "sent_bytes",
+        "service",
+        "translated",
+        "upstream",
+    )
 
     def __init__(
         self,
@@ -55,31 +83,52 @@ class Passage:
         connection: Connection,
         payload: bytes,
         service: str,
-        timeout_s: float | None,
+        hide: tuple[bool, bool] = (False, False),
+        translated: "Translation | None" = None,
     ) -> None:
         self.request = request
         self.upstream = upstream
         self.connection = connection
         self.payload = payload
         self.service = service
-        self.timeout_s = timeout_s
+        self.hide = hide
+        """Whether the usage at a stream's end and along its way is kept from the client."""
+        self.translated = translated
+        self._events: Events | None = None
+        self.sent_bytes = 0
+        """Of an answer that is no stream: what went to the client."""
 
-    async def run(self, hide_usage: bool) -> None:
-        """Pass the answer on. Raises ModelportError for one that is an error, breaks off or does not come."""
+    @property
+    def usage(self) -> Usage | None:
+        """What a stream said so far."""
+        return self._events.usage if self._events is not None else None
+
+    @property
+    def events(self) -> int:
+        return self._events.count if self._events is not None else 0
+
+    async def run(self) -> Usage | None:
+        """Pass the answer on; what the engine says it took. Raises ModelportError for an answer that is an error,
+        breaks off or does not come."""
         try:
             status = await self._head()
+            self.upstream.breaker.heard(status, time.monotonic())
             if not 200 <= status < 300:
                 raise await self._refusal(status)
             if self.connection.header(b"content-type").startswith(b"text/event-stream"):
-                await self._stream(hide_usage)
-            elif self.request.begun:  # comments went out already, so only events may follow
+                await self._stream()
+                return self.usage
+            if self.request.begun:  # comments went out already, so only events may follow
                 raise self._fault()
-            else:
-                await self._body(status)
+            return await self._body(status)
         except UpstreamSilent:
+            self.upstream.breaker.failed(time.monotonic())
             late = f"The engine of service '{self.service}' did not answer in time."
             raise ModelportError(late, ENGINE_TIMEOUT) from None
-        except (UpstreamBroke, ConnectFailed):
+        except UpstreamBroke:
+            self.upstream.breaker.failed(time.monotonic())
+            raise self._fault() from None
+        except ConnectFailed:
             raise self._fault() from None
 
     async def _head(self) -> int:
@@ -87,55 +136,66 @@ class Passage:
         saw the request is replaced by a new one, once."""
         self.connection.send(self.payload)
         try:
-            return await self.connection.head(self.timeout_s)
+            return await self.connection.head()
         except UpstreamStale:
             self.connection.abort()
             self.connection = await self.upstream.connection(fresh=True)
             self.connection.send(self.payload)
-            return await self.connection.head(self.timeout_s)
+            return await self.connection.head()
 
-    async def _stream(self, hide_usage: bool) -> None:
-        request = self.request
+    async def _stream(self) -> None:
+        request, connection, translated = self.request, self.connection, self.translated
         if not request.begun:
-            await request.start_stream()
-        events = Events(hide_usage)
-        try:
-            while data := await self.connection.read(self.timeout_s):
-                if out := events.feed(data):
-                    await request.write(out)
-            await request.end(events.rest())
-        finally:
-            request.usage = events.usage
+            request.start_stream()
+        self._events = events = Events(*self.hide)
+        put, feed = request.put, events.feed
 
-    async def _body(self, status: int) -> None:
-        request, read = self.request, self.connection.read
+        def direct(data: bytes) -> None:
+            if out := feed(data):
+                put(out)
+
+        def through(data: bytes) -> None:
+            if (out := feed(data)) and (made := translated.feed(out)):  # type: ignore[union-attr]
+                put(made)
+
+        request.source = connection
+        if request.connection.write_paused_at is not None:
+            connection.pause()
+        try:
+            await connection.pipe(through if translated else direct)
+        finally:
+            request.source = None
+        rest = events.rest()
+        request.end(translated.feed(rest) + translated.end() if translated else rest)
+
+    async def _body(self, status: int) -> Usage | None:
+        request, connection = self.request, self.connection
+        whole = await connection.whole(WHOLE_BYTES if self.translated is None else KEPT_BYTES)
+        headers = [(name, value) for name, value in connection.headers if name in RETURNED]
+        if whole is not None:
+            used = of_body(whole)
+            if self.translated is not None:
+                whole = self.translated.whole(whole)
+            self.sent_bytes = len(whole)
+            headers.append((b"content-length", b"%d" % len(whole)))
+            request.start(status, headers)
+            request.end(whole)
+            return used
+        if self.translated is not None:
+            raise self._fault()
+        if length := connection.header(b"content-length"):
+            headers.append((b"content-length", length))
+        request.start(status, headers)
         parts: list[bytes] = []
         size = 0
-        while data := await read(self.timeout_s):
-            parts.append(data)
-            size += len(data)
-            if size > WHOLE_BYTES:
-                break
-        headers = [(name, value) for name, value in self.connection.headers if name in RETURNED]
-        if not data:
-            whole = b"".join(parts)
-            headers.append((b"content-length", b"%d" % len(whole)))
-            await request.start(status, headers)
-            await request.end(whole)
-            request.usage = of_body(whole)
-            return
-        if length := self.connection.header(b"content-length"):
-            headers.append((b"content-length", length))
-        await request.start(status, headers)
-        await request.write(b"".join(parts))
-        while data := await read(self.timeout_s):
+        while data := await connection.read():
             size += len(data)
             if size <= KEPT_BYTES:
                 parts.append(data)
+            self.sent_bytes = size
             await request.write(data)
-        await request.end()
-        if size <= KEPT_BYTES:
-            request.usage = of_body(b"".join(parts))
+        request.end()
+        return of_body(b"".join(parts)) if size <= KEPT_BYTES else None
 
     async def _refusal(self, status: int) -> ModelportError:
         """The error a client is shown for an engine's: its own words only where it refused the request as such."""
@@ -151,7 +211,7 @@ class Passage:
                 retry_after_s=float(wait) if wait.isdigit() else 5.0,
             )
         parts: list[bytes] = []
-        while (data := await self.connection.read(self.timeout_s)) and sum(map(len, parts)) < WHOLE_BYTES:
+        while (data := await self.connection.read()) and sum(map(len, parts)) < WHOLE_BYTES:
             parts.append(data)
         try:
             error = msgspec.json.decode(b"".join(parts), type=_ErrorBody).error
@@ -166,3 +226,14 @@ class Passage:
         return ModelportError(
             f"The engine of service '{name}' failed; its owner sees why with `modelport logs {name}`.", ENGINE_FAULT
         )
+
+
+def payload(request: Request, upstream: Upstream, target: str, body: bytes) -> bytes:
+    """A request as an engine gets it."""
+    passed = b"".join(
+        b"%b: %b\r\n" % (name, value) for name in FORWARDED if (value := request.headers.get(name)) is not None
+    )
+    return b"%b %b HTTP/1.1\r\n%b%bx-request-id: %b\r\ncontent-length: %d\r\n\r\n%b" % (
+        request.method.encode(), target.encode("latin-1"), upstream.head, passed, request.shown_id.encode(), len(body),
+        body,
+    )  # fmt: skip

@@ -3,32 +3,45 @@
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+import msgspec
+import sqlalchemy as sa
+
+from modelport.gateway.account import Accounts
+from modelport.gateway.journal import Journal
 from modelport.gateway.listeners import Listeners
-from modelport.gateway.meter import Meter
-from modelport.gateway.requestlog import Line, RequestLog
+from modelport.gateway.outbox import Batch
 from modelport.gateway.routes import Routes
-from modelport.store import Store, gateways, usage
+from modelport.settings import Settings
+from modelport.store import Store, gateways, leases, usage
+from modelport.store.leases import Applied, BudgetPeriod
 
 EVERY_S = 1.0
 log = logging.getLogger("modelport.gateway")
+_rows = msgspec.json.Decoder(list[dict[str, object]]).decode
+
+
+def insert(tx: sa.Connection, lines: Sequence[bytes]) -> None:
+    """Lines of the request log as rows; what is there already is left alone."""
+    usage.add(tx, _rows(b"[" + b",".join(lines) + b"]"))  # type: ignore[arg-type]
 
 
 class Reporter:
     """A heartbeat each second, and at once when control waits for it; activity, usage and log lines with it."""
 
     def __init__(
-        self, store: Store, gateway_id: str, routes: Routes, listeners: Listeners, meter: Meter, lines: RequestLog
-    ) -> None:
+        self, settings: Settings, store: Store, routes: Routes, listeners: Listeners, accounts: Accounts,
+        journal: Journal,
+    ) -> None:  # fmt: skip
         self.url = ""
+        self._settings = settings
         self._store = store
-        self._id = gateway_id
         self._routes = routes
         self._listeners = listeners
-        self._meter = meter
-        self._lines = lines
+        self._accounts = accounts
+        self._journal = journal
         self._thread = ThreadPoolExecutor(1, "gateway-write")
         self._kick = asyncio.Event()
         self._touched: dict[str, float] = {}
@@ -46,6 +59,7 @@ class Reporter:
             for upstream in self._routes.all_upstreams():
                 upstream.sweep()
             await self.report()
+            await self._accounts.ledger.keep()
             try:
                 async with asyncio.timeout(EVERY_S):
                     await self._kick.wait()
@@ -54,12 +68,25 @@ class Reporter:
 
     async def report(self) -> None:
         """One heartbeat, with all that happened since the last."""
-        routes = self._routes
+        routes, ledger, lines = self._routes, self._accounts.ledger, self._accounts.lines
+        problems = dict(self._listeners.problems)
         beat = gateways.Gateway(
-            self._id, self.url, time.time(), routes.revision, routes.busy(), dict(self._listeners.problems)
+            self._journal.gateway_id, self.url, time.time(), routes.revision, routes.busy(), problems
         )
-        work = (self._write, beat, self._activity(), self._lines.take())
-        await asyncio.get_running_loop().run_in_executor(self._thread, *work)
+        batch = ledger.take_batch()
+        loop = asyncio.get_running_loop()
+        try:
+            self._accounts.share(await loop.run_in_executor(self._thread, self._beat, beat, self._activity()))
+            if batch is not None:
+                ledger.applied(batch, await loop.run_in_executor(self._thread, self._settle, batch))
+            self._failing = False
+        except Exception as error:  # whatever a damaged or locked store raises: the heart must go on beating
+            if not self._failing:
+                log.error("the store cannot be written: %s", error)
+            self._failing = True
+            if batch is not None:
+                ledger.put_back(batch)
+        await loop.run_in_executor(self._thread, self._write_lines, lines.take(), lines.take_refused())
 
     def _activity(self) -> dict[str, float]:
         """Services asked for since the last report, or still at work."""
@@ -74,40 +101,50 @@ class Reporter:
 
     # On the thread
 
-    def _write(self, beat: gateways.Gateway, activity: dict[str, float], lines: Sequence[Line]) -> None:
+    def _beat(self, beat: gateways.Gateway, activity: dict[str, float]) -> int:
+        """How many gateways are alive."""
+        with self._store.write(alone=False) as tx:
+            gateways.report(tx, beat)
+            gateways.touch(tx, activity)
+            return len(gateways.live(tx, beat.seen_at))
+
+    def _settle(self, batch: Batch) -> Mapping[BudgetPeriod, Applied] | None:
+        with self._store.write(alone=False) as tx:
+            insert(tx, batch.lines)
+            return leases.apply(tx, self._journal.gateway_id, batch.position, batch.charges, time.time())
+
+    def _write_lines(self, lines: Sequence[bytes], refused: Sequence[bytes]) -> None:
+        # A full disk loses log lines and rows of refused requests here and says so in a metric. Of what was used
+        # nothing is lost: the journal has it, written before dispatch.
+        meter = self._accounts.meter
+        if refused:
+            try:
+                with self._store.write(alone=False) as tx:
+                    insert(tx, refused)
+            except Exception:
+                meter.drop("usage", len(refused))
+        if lines:
+            try:
+                self._accounts.lines.write(lines)
+            except OSError:
+                meter.drop("log", len(lines))
         try:
-            with self._store.write() as tx:
-                gateways.report(tx, beat)
-                gateways.touch(tx, activity)
-            self._failing = False
-        except Exception as error:  # whatever a damaged or locked store raises: the heart must go on beating
-            if not self._failing:
-                log.error("the store cannot be written: %s", error)
-            self._failing = True
-        if not lines:
-            return
-        # A full disk loses lines and rows here and says so in a metric; the requests themselves go on. Usage that
-        # must never be lost is the ledger's journal, written before dispatch.
-        rows = [line.row() for line in lines if line.service_id]
-        try:
-            with self._store.write() as tx:
-                usage.add(tx, rows)
-        except Exception:
-            self._meter.drop("usage", len(rows))
-        try:
-            self._lines.write(lines)
-        except OSError:
-            self._meter.drop("log", len(lines))
+            self._journal.sync()
+            self._journal.prune(self._settings.journal_keep)
+        except OSError as error:
+            log.error("the journal cannot be written to disk: %s", error.strerror)
 
     async def close(self) -> None:
-        """The last lines, then goodbye."""
+        """The last lines, what is left of the leases, then goodbye."""
         await self.report()
+        await self._accounts.ledger.keep(close=True)
         await asyncio.get_running_loop().run_in_executor(self._thread, self._goodbye)
         self._thread.shutdown()
 
     def _goodbye(self) -> None:
         try:
             with self._store.write() as tx:
-                gateways.leave(tx, self._id)
+                gateways.leave(tx, self._journal.gateway_id)
         except Exception as error:
             log.error("the store cannot be written: %s", error)
+        self._journal.close()

@@ -3,15 +3,19 @@
 import asyncio
 import re
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from modelport.errors import TIMEOUT_BODY, TOO_LARGE, UNAUTHORIZED, ModelportError
-from modelport.gateway.protocol import ClientConnection
-from modelport.gateway.usage import Usage
 
+if TYPE_CHECKING:
+    from modelport.gateway.connection import Connection
+    from modelport.gateway.protocol import ClientConnection
+
+Header = tuple[bytes, bytes]
 JSON = b"application/json"
 SSE = b"text/event-stream; charset=utf-8"
 MIN_BODY_BYTES = 1024
@@ -25,132 +29,224 @@ class Request:
     """Fields below the line are filled as the request goes on its way; the log line is made of them at the end."""
 
     __slots__ = (
-        "_receive", "_send", "_whole", "begun", "connection", "ended", "first_byte_s", "headers", "hold_until", "id",
-        "instance_id", "key_id", "method", "path", "query", "queue_s", "route", "scope", "service", "service_id",
-        "shown_id", "sse", "started", "status", "stream", "task", "usage",
+        "_arrived", "_chunked", "_head", "_parts", "_size", "_wants_body", "_whole", "_writable", "account", "begun",
+        "complete", "connection", "cut_off", "dialect", "extra", "first_byte_s", "headers",
+        "hold_until", "id", "instance_id", "keep_alive", "key", "method", "model", "more_body", "path", "query",
+        "queue_s", "route", "service", "service_id", "shown_id", "source", "sse", "started", "status", "stream",
+        "task",
     )  # fmt: skip
 
-    def __init__(self, scope: Any, receive: Any, send: Callable[[Any], Awaitable[None]], request_id: str) -> None:
+    def __init__(
+        self, connection: "ClientConnection", method: str, target: bytes, headers: list[Header], keep_alive: bool
+    ) -> None:
         self.started = perf()
-        self.scope = scope
-        self._receive = receive
-        self._send = send
-        self._whole: bytes | None = None
-        self.connection: ClientConnection = scope["connection"]
-        self.method: str = scope["method"]
-        self.path: str = scope["raw_path"].decode("ascii")
+        self.connection = connection
+        self.method = method
+        path, _, self.query = target.partition(b"?")
+        self.path = path.decode("latin-1")
         """As it came: never decoded, so that no second spelling reaches a route."""
-        self.query: bytes = scope["query_string"]
-        self.headers: dict[bytes, bytes] = dict(scope["headers"])
-        self.id = request_id
-        """Ours, unique: the usage row's key. A client may repeat its own."""
-        shown = self.headers.get(b"x-request-id")
-        self.shown_id = shown.decode() if shown is not None and _ID.fullmatch(shown) else request_id
-        self.task: asyncio.Task[Any] | None = None
+        self.headers: dict[bytes, bytes] = dict(headers)
+        self.keep_alive = keep_alive
+        self.more_body = True
+        self.begun = self.complete = self.sse = False
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._whole: bytes | None = None
+        self._wants_body = False
+        self._arrived: asyncio.Future[None] | None = None
+        self._writable: asyncio.Future[None] | None = None
+        self._head = b""
+        self._chunked = False
+        self.task: asyncio.Task[None] | None = None
+        self.source: Connection | None = None
+        """The engine's connection, while its answer goes straight on to the client."""
+        self.extra: tuple[Header, ...] = ()
+        """Headers that the answer gets whatever it is: limits, overhead."""
+        self.dialect: Any = None
+        """How errors are worded where it is not OpenAI's way: a function of error and request id."""
+        self.id = self.shown_id = ""
         # ---
-        self.key_id = "-"
+        self.key: Any = None
         self.route = "-"
+        self.model = ""
         self.service = ""
         self.service_id = ""
         self.instance_id = ""
         self.status = 0
         self.stream = False
-        self.begun = self.ended = self.sse = False
-        self.usage: Usage | None = None
+        self.cut_off = False
+        """Whether its deadline or a stalled client ended it, rather than the client."""
+        self.account: Any = None
+        """What it holds (account.py), once it was admitted."""
         self.queue_s = 0.0
         self.first_byte_s: float | None = None
         self.hold_until: float | None = None
 
-    def leave(self) -> None:
+    def name(self, request_id: str) -> None:
+        """Ours is unique and the usage row's key. A client may give its own to be shown, and may repeat it."""
+        self.id = request_id
+        shown = self.headers.get(b"x-request-id")
+        self.shown_id = shown.decode() if shown is not None and _ID.fullmatch(shown) else request_id
+
+    # What the connection tells
+
+    def received(self, data: bytes) -> None:
+        """A piece of the body. What nobody asked for yet does not pile up."""
+        if self.complete:
+            return
+        self._parts.append(data)
+        self._size += len(data)
+        if not self._wants_body and self._size > HIGH_WATER_LIMIT:
+            self.connection.flow.pause_reading()
+        self._tell(self._arrived)
+
+    def received_all(self) -> None:
+        self.more_body = False
+        self._tell(self._arrived)
+
+    def lost(self) -> None:
         """The client is gone: stop wherever this request is."""
-        if self.task is not None:
+        if self.task is not None and not self.complete:
             self.task.cancel()
+
+    def writable(self) -> None:
+        """The client reads again."""
+        if self.source is not None:
+            self.source.resume()
+        self._tell(self._writable)
+
+    def _tell(self, waiter: "asyncio.Future[None] | None") -> None:
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    # The body
 
     async def body(self, limit: int, pause_s: float) -> bytes:
         """The whole body, also a second time. Raises ModelportError: 413 above `limit` bytes, 408 when it comes too
         slowly."""
         if self._whole is None:
-            self._whole = await self._read(limit, pause_s)
+            declared = self.headers.get(b"content-length")
+            if declared is not None and int(declared) > limit:
+                raise _too_large(limit)
+            if self.more_body:
+                await self._rest(limit, pause_s)
+            if self._size > limit:
+                raise _too_large(limit)
+            self._whole = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+            self._parts = []
         return self._whole
 
-    async def _read(self, limit: int, pause_s: float) -> bytes:
-        declared = self.headers.get(b"content-length")
-        if declared is not None and int(declared) > limit:
-            raise _too_large(limit)
-        if not self.connection.body_pending(self.scope):
-            return (await self._receive()).get("body", b"")
-        loop = asyncio.get_running_loop()
-        parts: list[bytes] = []
-        size, recent, deadline = 0, 0, loop.time() + pause_s
-        while True:
+    async def _rest(self, limit: int, pause_s: float) -> None:
+        connection = self.connection
+        loop = connection.loop
+        if self.headers.get(b"expect", b"").lower() == b"100-continue":
+            connection.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self._wants_body = True
+        seen, deadline = self._size, loop.time() + pause_s
+        while self.more_body:
+            if self._size > limit:
+                raise _too_large(limit)
+            if self._size - seen >= MIN_BODY_BYTES:
+                seen, deadline = self._size, loop.time() + pause_s
+            connection.flow.resume_reading()
+            self._arrived = loop.create_future()
             try:
                 async with asyncio.timeout_at(deadline):
-                    message = await self._receive()
+                    await self._arrived
             except TimeoutError:
                 raise ModelportError("The request's body came too slowly.", TIMEOUT_BODY) from None
-            if message["type"] != "http.request":
-                raise asyncio.CancelledError  # disconnected; leave() says so too
-            part = message["body"]
-            size += len(part)
-            recent += len(part)
-            if size > limit:
-                raise _too_large(limit)
-            parts.append(part)
-            if not message["more_body"]:
-                return b"".join(parts)
-            if recent >= MIN_BODY_BYTES:
-                recent, deadline = 0, loop.time() + pause_s
+            finally:
+                self._arrived = None
 
     # The answer
 
-    async def start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+    def start(self, status: int, headers: list[Header]) -> None:
+        """The answer's head. It leaves together with the first bytes after it."""
         self.status = status
         self.begun = True
-        headers.append((b"x-request-id", self.shown_id.encode()))
-        if self.connection.body_pending(self.scope):
-            headers.append((b"connection", b"close"))  # the rest of the body is not read
-        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        whole = self._chunked = True
+        parts = [STATUS_LINE[status]]
+        for name, value in headers:
+            if name == b"content-length":
+                self._chunked = False
+            elif name == b"connection":
+                whole = False
+            parts += (name, b": ", value, b"\r\n")
+        for name, value in self.extra:
+            parts += (name, b": ", value, b"\r\n")
+        parts += (b"x-request-id: ", self.shown_id.encode(), b"\r\n")
+        if self.more_body:  # the rest of it is not read
+            self.keep_alive = False
+        if not self.keep_alive and whole:
+            parts.append(b"connection: close\r\n")
+        if self._chunked:
+            parts.append(b"transfer-encoding: chunked\r\n")
+        parts.append(b"\r\n")
+        self._head = b"".join(parts)
 
-    async def start_stream(self) -> None:
+    def start_stream(self) -> None:
         """Answer 200 with server-sent events to come."""
         self.sse = True
-        await self.start(200, [(b"content-type", SSE), (b"cache-control", b"no-cache")])
+        self.start(200, [(b"content-type", SSE), (b"cache-control", b"no-cache")])
+
+    def put(self, data: bytes) -> None:
+        """Write at once, without waiting for a client that reads slowly."""
+        if self.first_byte_s is None:
+            self.first_byte_s = perf() - self.started
+        if self._chunked:
+            data = b"%b%x\r\n%b\r\n" % (self._head, len(data), data)
+        elif self._head:
+            data = self._head + data
+        self._head = b""
+        self.connection.transport.write(data)
 
     async def write(self, data: bytes) -> None:
+        """Write, and wait until the client took most of what was written."""
+        self.put(data)
+        while self.connection.write_paused_at is not None and not self.connection.gone:
+            self._writable = self.connection.loop.create_future()
+            try:
+                await self._writable
+            finally:
+                self._writable = None
+
+    def end(self, data: bytes = b"") -> None:
+        """The last bytes. The connection goes on to its next request, or closes."""
         if self.first_byte_s is None:
             self.first_byte_s = perf() - self.started
-        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+        if self._chunked:
+            data = b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data) if data else b"0\r\n\r\n"
+        if self.method == "HEAD":
+            data = b""
+        self.connection.transport.write(self._head + data)
+        self._head = b""
+        self.complete = True
+        if not self.keep_alive:
+            self.connection.transport.close()
+        self.connection.answered()
 
-    async def end(self, data: bytes = b"") -> None:
-        if self.first_byte_s is None:
-            self.first_byte_s = perf() - self.started
-        self.ended = True
-        await self._send({"type": "http.response.body", "body": data, "more_body": False})
-
-    async def answer(
-        self, status: int, body: bytes, headers: tuple[tuple[bytes, bytes], ...] = (), kind: bytes = JSON
-    ) -> None:
+    def answer(self, status: int, body: bytes, headers: tuple[Header, ...] = (), kind: bytes = JSON) -> None:
         """A whole answer in one go."""
-        await self.start(status, [(b"content-type", kind), (b"content-length", b"%d" % len(body)), *headers])
-        await self.end(body)
+        self.start(status, [(b"content-type", kind), (b"content-length", b"%d" % len(body)), *headers])
+        self.end(body)
 
-    async def fail(self, error: ModelportError, headers: tuple[tuple[bytes, bytes], ...] = ()) -> None:
+    def fail(self, error: ModelportError, headers: tuple[Header, ...] = ()) -> None:
         """Answer with an error: plainly where nothing was sent, as an event in a stream, else by cutting it off."""
-        if self.ended:
+        if self.complete:
             return
-        body = encode(error.body(self.shown_id))
+        body = self.dialect(error, self.shown_id) if self.dialect else encode(error.body(self.shown_id))
         if not self.begun:
             if (wait := error.retry_after()) is not None:
                 headers = (*headers, (b"retry-after", wait.encode()))
             if error.kind is UNAUTHORIZED:
                 headers = (*headers, (b"www-authenticate", b"Bearer"))
-            await self.answer(error.kind.status, body, headers)
+            self.answer(error.kind.status, body, (*headers, *error.headers))
             return
         self.status = error.kind.status  # what the log says; the client was already told 200
         if self.sse:
-            await self.end(b"data: " + body + b"\n\n")
+            self.end((b"event: error\ndata: " if self.dialect else b"data: ") + body + b"\n\n")
         else:
-            self.connection.on_gone = None
+            self.complete = True
             self.connection.cut()
 
 

@@ -14,32 +14,36 @@ encode = msgspec.json.Encoder().encode
 
 
 class Line(msgspec.Struct):
-    """One request. `id` is ours and unique; `request_id` is what the client was shown, maybe its own."""
+    """One request. `id` is ours and unique; `request_id` is what the client was shown, maybe its own. Amounts are in
+    steps (domain/amounts.py); times in seconds."""
 
-    at: float
     id: str
+    at: float
     request_id: str
     key_id: str
-    service: str
+    team: str
+    user: str
     service_id: str
+    service: str
     instance_id: str
-    method: str
+    model: str
     route: str
+    method: str
     status: int
-    stream: bool
-    prompt_tokens: int
-    completion_tokens: int
-    cached_tokens: int
-    queue_s: float
-    first_byte_s: float | None
-    total_s: float
-
-    def row(self) -> dict[str, object]:
-        """The fields that the store's table of requests has."""
-        return {name: getattr(self, name) for name in self.__struct_fields__ if name not in NOT_STORED}
-
-
-NOT_STORED = frozenset(("request_id", "method", "stream"))
+    stream: bool = False
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+    audio_ms: int = 0
+    characters: int = 0
+    images: int = 0
+    gpu_ms: int = 0
+    money_nano: int = 0
+    estimated: bool = False
+    queue_s: float = 0.0
+    first_byte_s: float | None = None
+    total_s: float = 0.0
 
 
 class RequestLog:
@@ -47,25 +51,34 @@ class RequestLog:
 
     def __init__(self, directory: Path) -> None:
         self._path = directory / "requests.jsonl"
-        self._lines: list[Line] = []
+        self._lines: list[bytes] = []
+        self._refused: list[bytes] = []
 
-    def add(self, line: Line) -> bool:
-        """False where it had to be dropped."""
+    def add(self, line: bytes, *, stored: bool) -> bool:
+        """An encoded line; `stored` is one that the store gets from here, since the ledger has nothing to settle for
+        it. False where it had to be dropped."""
         if len(self._lines) >= WAITING:
             return False
         self._lines.append(line)
+        if stored:
+            self._refused.append(line)
         return True
 
-    def take(self) -> list[Line]:
+    def take(self) -> list[bytes]:
         lines, self._lines = self._lines, []
         return lines
 
-    def write(self, lines: Sequence[Line]) -> None:
+    def take_refused(self) -> list[bytes]:
+        """Lines for the store of requests that a service refused before anything was reserved."""
+        lines, self._refused = self._refused, []
+        return lines
+
+    def write(self, lines: Sequence[bytes]) -> None:
         """Append and rotate. Raises OSError, with nothing or part of it written."""
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
-            data = b"".join(encode(line) + b"\n" for line in lines)
+            data = b"\n".join((*lines, b""))
             while data:
                 data = data[os.write(file, data) :]
             size = os.fstat(file).st_size

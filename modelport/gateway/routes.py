@@ -3,12 +3,20 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Literal
 
+from modelport.domain.limits import Limits
+from modelport.errors import NOT_READY, ModelportError
+from modelport.gateway.names import Names, may_use
+from modelport.gateway.pick import at_home, home_of, least
 from modelport.gateway.upstream import Upstream
+from modelport.store.budgets import Cap
 from modelport.store.keys import Key
 from modelport.store.snapshot import Routed, Snapshot
 
+MAX_HOPS = 3
+"""Services that one request may go on to, one after the other."""
 log = logging.getLogger("modelport.gateway")
 
 
@@ -32,17 +40,34 @@ class Route:
     def name(self) -> str:
         return self.routed.name
 
-    def pick(self) -> Upstream | None:
-        """The replica with the fewest requests in flight, by turns where they are equal; none that is down."""
+    def home(self, headers: Mapping[bytes, bytes], body: bytes) -> bytes:
+        """What `pick` takes to find a request's own replica; b"" where any will do."""
+        return home_of(self.routed.spec.balance, headers, body)
+
+    def pick(self, home: bytes = b"") -> Upstream | None:
+        """The replica for the next request; None while all are down or have an open breaker, or there is none."""
         now = time.monotonic()
-        count = len(self.upstreams)
+        if home:
+            return at_home(self.upstreams, now, home)
         self._turn += 1
-        best: Upstream | None = None
-        for i in range(count):
-            upstream = self.upstreams[(self._turn + i) % count]
-            if upstream.down_until <= now and (best is None or upstream.in_flight < best.in_flight):
-                best = upstream
-        return best
+        return least(self.upstreams, now, self._turn)
+
+    def broken_s(self) -> float | None:
+        """Seconds until one of its replicas is tried again, where the breakers of all are open; else None."""
+        now = time.monotonic()
+        if not self.upstreams or any(upstream.breaker.ok(now) for upstream in self.upstreams):
+            return None
+        return max(0.0, min(upstream.breaker.probe_at for upstream in self.upstreams) - now)
+
+    def refuse_while_broken(self) -> None:
+        """Raises ModelportError (503) while every replica failed so often that none is asked: waiting is no help."""
+        if (wait_s := self.broken_s()) is not None:
+            raise ModelportError(
+                f"No replica of service '{self.name}' works at the moment; its owner sees why with "
+                f"`modelport logs {self.name}`.",
+                NOT_READY,
+                retry_after_s=wait_s,
+            )
 
 
 class Routes:
@@ -52,8 +77,9 @@ class Routes:
         self.loaded = False
         self.revision = 0
         self.keys: Mapping[str, Key] = {}
-        self.by_name: dict[str, Route] = {}
-        """By every name that clients may use: the service's, and what it is served as."""
+        self.teams: Mapping[str, Limits] = {}
+        self.budgets: Sequence[Cap] = ()
+        self.names = Names((), ())
         self.by_id: dict[str, Route] = {}
         self._upstreams: dict[str, Upstream] = {}
         self._leaving: set[Upstream] = set()
@@ -72,7 +98,7 @@ class Routes:
                     log.error("service %s: the key of instance %s cannot be read", routed.name, replica.id)
                     continue
                 known = self._upstreams.get(replica.id)
-                upstreams[replica.id] = known or Upstream(replica.id, replica.url, key, replica.routes)
+                upstreams[replica.id] = known or Upstream(replica.id, replica.url, key, replica.routes, replica.engine)
             route.upstreams = tuple(upstreams[r.id] for r in routed.replicas if r.id in upstreams)
             if route.upstreams:
                 route.known_routes = frozenset().union(*(u.routes for u in route.upstreams))
@@ -81,10 +107,10 @@ class Routes:
                 self._drop(upstream)
         before = self.by_id
         self.keys = snapshot.keys
+        self.teams = snapshot.teams
+        self.budgets = snapshot.budgets
         self.by_id = by_id
-        # A service's own name wins over what another is served as.
-        served = {route.routed.spec.served_name: route for route in by_id.values() if route.routed.spec.served_name}
-        self.by_name = served | {route.name: route for route in by_id.values()}
+        self.names = Names(by_id.values(), snapshot.aliases, self.names)
         self._upstreams = upstreams
         self.revision = snapshot.revision
         self.loaded = True
@@ -93,6 +119,24 @@ class Routes:
                 route.gone, route.upstreams = True, ()
             route.changed.set()
             route.changed.clear()
+
+    @property
+    def by_name(self) -> Mapping[str, Route]:
+        """By every name that stands for one service."""
+        return self.names.plain
+
+    def failover(
+        self, route: Route, why: Literal["failed", "unreachable", "full"], key: Key, tried: Sequence[Route]
+    ) -> Route | None:
+        """Who answers instead of `route`, by its own rule. `tried` are this one and those before it. None where there
+        is no rule for this, the other service is not here, not the key's or tried already, or hops were enough."""
+        rule = route.routed.spec.failover
+        if rule is None or why not in rule.on or len(tried) > MAX_HOPS:
+            return None
+        target = self.names.own(rule.to)
+        if target is None or target is route or target in tried or not may_use(key, target.name):
+            return None
+        return target
 
     def _drop(self, upstream: Upstream) -> None:
         """Nothing new goes there; what is in flight ends, and control hears of it at once."""

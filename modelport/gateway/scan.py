@@ -1,18 +1,32 @@
-"""Scan: the few fields of a body that decide where it goes, and the one change made to it: asking for usage.
+"""Scan: the few fields of a body that decide who may send it, where it goes and what it may take.
 
 The body is decoded once for those fields only and otherwise goes on as it came. JSON says nothing on a key that comes
 twice, and engines differ on which one wins; so a body in which a key that is read here comes twice is refused.
 """
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from modelport.errors import ModelportError
+from modelport.gateway.surface import Surface
 
-READ_ONCE = (b"model", b"stream", b"stream_options", b"max_tokens")
+FORBIDDEN = (
+    "api_base", "base_url", "api_key", "headers", "extra_headers", "extra_body", "extra_query", "chat_template",
+    "custom_logit_processor", "custom_params", "logits_processors", "lora_path", "lora_request", "lora",
+    "prompt_embeds", "input_embeds", "kv_transfer_params", "bootstrap_host", "bootstrap_port", "bootstrap_room",
+    "session_params", "n_predict", "n_cmpl",
+)  # fmt: skip
+"""Fields that reach past a request: at other servers, code, templates, files, pickled tensors (security.md S9), or
+past the caps that are counted by other names (llama.cpp's `n_predict`)."""
+READ_ONCE = (
+    b"model", b"stream", b"stream_options", b"max_tokens", b"max_completion_tokens", b"max_output_tokens", b"n",
+    b"best_of", b"prompt", b"prompts", b"input", b"sampling_params", b"parameters",
+)  # fmt: skip
 """Keys that decide routing or accounting: each may stand once at the top of a body."""
 _QUOTED = tuple(b'"' + name + b'"' for name in READ_ONCE)
 _ESCAPED_LETTERS = (b"\\u005", b"\\u006", b"\\u007")
@@ -21,37 +35,77 @@ _TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}]', re.DOTALL)
 _COLON = re.compile(rb"\s*:\s*")
 MAX_TOKENS_WALKED = 500_000
 """Strings and brackets that the exact walk looks at (about 0.1 s) before it gives up."""
+MAX_CHOICES = 128
+"""The largest `n` and `best_of`, as OpenAI's."""
+MAX_PROMPTS = 2048
+"""The most inputs of one request, as OpenAI's embeddings take."""
+MAX_MESSAGES = 10_000
+"""`role` keys in one body."""
 
 
 class _Options(msgspec.Struct):
     include_usage: bool | None = None
+    continuous_usage_stats: bool | None = None
 
 
-class _Body(msgspec.Struct):
-    model: str | msgspec.UnsetType = msgspec.UNSET
+class _Sampling(msgspec.Struct):
+    max_new_tokens: int | None = None
+    n: int | None = None
+    best_of: int | None = None
+
+
+class _Fields(msgspec.Struct):
+    model: str | UnsetType = UNSET
     stream: bool | None = None
-    stream_options: _Options | msgspec.UnsetType | None = msgspec.UNSET
+    stream_options: _Options | UnsetType | None = UNSET
+    max_tokens: int | UnsetType | None = UNSET
+    max_completion_tokens: int | UnsetType | None = UNSET
+    max_output_tokens: int | UnsetType | None = UNSET
+    n: int | None = None
+    best_of: int | None = None
+    prompt: msgspec.Raw | UnsetType = UNSET
+    prompts: msgspec.Raw | UnsetType = UNSET
+    input: msgspec.Raw | UnsetType = UNSET
+    sampling_params: _Sampling | None = None
+    parameters: _Sampling | None = None
 
 
-class _OptionsBytes(msgspec.Struct):
-    stream_options: msgspec.Raw
-
-
+_Body: type[_Fields] = msgspec.defstruct(  # type: ignore[assignment]
+    "_Body", [(name, msgspec.Raw | UnsetType, UNSET) for name in FORBIDDEN], bases=(_Fields,)
+)
 _decode = msgspec.json.Decoder(_Body).decode
-_decode_options = msgspec.json.Decoder(_OptionsBytes).decode
+_EXPECTED = {
+    "model": "a string", "stream": "true or false", "stream_options": "an object", "sampling_params": "an object",
+    "parameters": "an object",
+}  # fmt: skip
 
 
 @dataclass(slots=True)
 class Scan:
-    """What admission needs of one body. `body` may ask for usage where the client's did not; `hide_usage` says so."""
+    """What admission needs of one body."""
 
     body: bytes
     model: str | None
-    stream: bool
-    hide_usage: bool
+    stream: bool = False
+    asked_usage: bool = False
+    """Whether the client itself asked a stream for its usage."""
+    asked_continuous: bool = False
+    has_options: bool = False
+    max_tokens: int | None = None
+    """The output cap asked for, for each choice."""
+    choices: int = 1
+    prompts: int = 1
+    characters: int = 0
+    """Of text to be spoken."""
+    images: int = 0
+    """To be made."""
+    audio_ms: int = 0
+    """Of audio to be heard."""
+    cap_given: tuple[str, ...] = ()
+    """The fields that cap the output, where they stand in the body."""
 
 
-def scan(body: bytes, *, needs_model: bool) -> Scan:
+def scan(body: bytes, surface: Surface, *, needs_model: bool, allowed: Collection[str] = ()) -> Scan:
     """Read a JSON body. Raises ModelportError (400) with a sentence on what is wrong with it."""
     try:
         if not body.isascii():
@@ -68,25 +122,86 @@ def scan(body: bytes, *, needs_model: bool) -> Scan:
     except msgspec.DecodeError as error:
         where = re.search(r"\(byte \d+\)", str(error))
         raise ModelportError(f"The request body is not valid JSON{' ' + where[0] if where else ''}.") from None
-    model = None if found.model is msgspec.UNSET else str(found.model)
+    refuse_forbidden(found, allowed)
+    model = None if found.model is UNSET else str(found.model)
     if model is None and needs_model:
         raise ModelportError("The request body lacks 'model', the name of the service to use.", param="model")
-    stream = bool(found.stream)
     options = found.stream_options
-    asked = isinstance(options, _Options) and bool(options.include_usage)
-    if stream and not asked:
-        body = _ask_for_usage(body, options is not msgspec.UNSET)
-    return Scan(body, model, stream, stream and not asked)
+    made = Scan(body, model)
+    made.stream = bool(found.stream)
+    made.has_options = options is not UNSET
+    if isinstance(options, _Options):
+        made.asked_usage = bool(options.include_usage)
+        made.asked_continuous = made.asked_usage and bool(options.continuous_usage_stats)
+    _outputs(made, found, surface)
+    return made
+
+
+def refuse_forbidden(found: object, allowed: Collection[str]) -> None:
+    """Raises ModelportError (400) for a field of FORBIDDEN that the service does not allow."""
+    for name in FORBIDDEN:
+        if getattr(found, name) is not UNSET and name not in allowed:
+            raise ModelportError(f"The field '{name}' is not taken here; leave it out.", param=name)
+
+
+def _outputs(made: Scan, found: _Fields, surface: Surface) -> None:
+    """What decides how much may come out: caps, choices, prompts, text to be spoken."""
+    sampling = found.sampling_params or found.parameters or _Sampling()
+    caps = {
+        "max_tokens": found.max_tokens,
+        "max_completion_tokens": found.max_completion_tokens,
+        "max_output_tokens": found.max_output_tokens,
+    }
+    if surface.output == "tokens":
+        made.cap_given = tuple(name for name, value in caps.items() if value is not UNSET)
+        given = [value for value in (*caps.values(), sampling.max_new_tokens) if isinstance(value, int)]
+        if given:
+            made.max_tokens = max(given)
+            if min(given) < 0:
+                raise ModelportError(f"'{surface.cap}' must be at least 0.", param=surface.cap)
+    for name, value in (("n", found.n or sampling.n), ("best_of", found.best_of or sampling.best_of)):
+        if value is None or value == 1:
+            continue
+        if not 1 <= value <= MAX_CHOICES:
+            raise ModelportError(f"'{name}' is {value}; it can be 1 to {MAX_CHOICES}.", param=name)
+        made.choices = max(made.choices, value)
+    if surface.path in ("/v1/completions", "/generate", "/loglikelihood"):
+        prompt = found.prompt if found.prompt is not UNSET else found.prompts
+        made.prompts = 1 if prompt is UNSET else _count(bytes(prompt), "prompt")  # type: ignore[arg-type]
+    elif surface.output == "media":
+        if surface.path == "/v1/images/generations":
+            made.images, made.choices = made.choices, 1
+        elif found.input is not UNSET:
+            made.characters = len(_spoken(bytes(found.input)))  # type: ignore[arg-type]
+    elif found.input is not UNSET and surface.output == "none":
+        _count(bytes(found.input), "input")  # type: ignore[arg-type]
+
+
+def _count(raw: bytes, name: str) -> int:
+    """How many prompts: a list of texts or of lists of token ids; one text and one list of ids are one."""
+    if not raw.startswith(b"["):
+        return 1
+    items: list[msgspec.Raw] = msgspec.json.decode(raw, type=list[msgspec.Raw])
+    count = len(items) if items and bytes(items[0])[:1] in (b'"', b"[", b"{") else 1
+    if count > MAX_PROMPTS:
+        raise ModelportError(f"'{name}' has {count} entries; one request can have {MAX_PROMPTS}.", param=name)
+    return count
+
+
+def _spoken(raw: bytes) -> str:
+    try:
+        return msgspec.json.decode(raw, type=str)
+    except msgspec.DecodeError:
+        raise ModelportError("'input' must be the text to speak.", param="input") from None
 
 
 def _wrong_type(message: str) -> ModelportError:
     path = re.search(r"`\$\.([a-z_]+)", message)
     if path is None:
         return ModelportError("The request body must be a JSON object.")
-    expected = {"model": "a string", "stream": "true or false"}.get(path[1], "an object")
-    if message.endswith("include_usage`"):
+    if message.endswith(("include_usage`", "continuous_usage_stats`")):
         return ModelportError("'stream_options.include_usage' must be true or false.", param="stream_options")
-    return ModelportError(f"'{path[1]}' must be {expected}.", param=path[1])
+    return ModelportError(f"'{path[1]}' must be {_EXPECTED.get(path[1], 'a whole number')}.", param=path[1])
 
 
 def _may_repeat(body: bytes) -> bool:
@@ -126,13 +241,29 @@ def _text(token: bytes) -> str:
         return token.decode("utf-8", "replace")  # a lone surrogate: none of the keys looked for
 
 
-def _ask_for_usage(body: bytes, has_options: bool) -> bytes:
-    """The same bytes with stream_options.include_usage set; only the value of stream_options is written anew."""
-    if not has_options:
-        start = body.index(b"{") + 1
-        return body[:start] + b'"stream_options":{"include_usage":true},' + body[start:]
-    old = bytes(_decode_options(body).stream_options)
-    options: dict[str, Any] = msgspec.json.decode(old) or {}
-    start = next(at for key, at in top_level(body) if key == "stream_options")
-    new = msgspec.json.encode({**options, "include_usage": True})
-    return body[:start] + new + body[start + len(old) :]
+def with_fields(body: bytes, new: dict[str, Any], present: Collection[str]) -> bytes:
+    """The same bytes with some fields set. `present` are those that stand in the body already: their values are
+    written anew, and nothing else is."""
+    for name in present:
+        start = next(at for key, at in top_level(body) if key == name)
+        old = bytes(msgspec.json.decode(body, type=dict[str, msgspec.Raw])[name])
+        body = body[:start] + msgspec.json.encode(new[name]) + body[start + len(old) :]
+    added = {name: value for name, value in new.items() if name not in present}
+    if not added:
+        return body
+    start = body.index(b"{") + 1
+    rest = body[start:]
+    text = msgspec.json.encode(added)[1:-1]
+    return body[:start] + text + (b"," if rest.lstrip()[:1] != b"}" else b"") + rest
+
+
+def usage_options(made: Scan, continuous: bool) -> dict[str, Any]:
+    """`stream_options` that ask for usage, the client's other options kept."""
+    options: dict[str, Any] = {}
+    if made.has_options:
+        options = msgspec.json.decode(made.body, type=_OptionsOnly).stream_options or {}
+    return {**options, "include_usage": True, **({"continuous_usage_stats": True} if continuous else {})}
+
+
+class _OptionsOnly(msgspec.Struct):
+    stream_options: dict[str, Any] | None = None

@@ -3,31 +3,39 @@
 import asyncio
 import contextlib
 import logging
-import secrets
 import signal
 import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, cast
 
 from uvicorn import Config
 from uvicorn.server import ServerState
 
+from modelport.gateway.account import Accounts, interrupted
 from modelport.gateway.app import Gateway
+from modelport.gateway.bank import StoreBank
 from modelport.gateway.control import ControlDoor
 from modelport.gateway.infer import Inference
+from modelport.gateway.journal import Journal, claim
+from modelport.gateway.ledger import Ledger
+from modelport.gateway.limits import Limiter
 from modelport.gateway.listeners import Listeners, Listening, bind_main
 from modelport.gateway.meter import Meter
 from modelport.gateway.poller import Poller
-from modelport.gateway.reporter import Reporter
+from modelport.gateway.replay import abandoned, replay
+from modelport.gateway.reporter import Reporter, insert
 from modelport.gateway.requestlog import RequestLog
 from modelport.gateway.routes import Routes
 from modelport.gateway.upstream import Upstream
 from modelport.gateway.wake import Waking
+from modelport.gateway.watch import Watch
 from modelport.settings import Settings
 from modelport.store import Store, open_store
 
 GRACE_S = 10.0
 """How long running requests may go on after SIGTERM; their engines have longer, clients of other gateways all of it."""
-KEEP_ALIVE_S = 75
 log = logging.getLogger("modelport.gateway")
 
 
@@ -35,7 +43,7 @@ def run(settings: Settings, on_ready: Callable[[str], None] | None = None, liste
     """The gateway as a process of its own, until SIGTERM. Raises ModelportError where it cannot start."""
     import uvloop
 
-    store = open_store(settings.state_dir)
+    store = open_store(settings.state_dir, settings.store_url_ref, settings.pepper_ref)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(serve(settings, store, on_ready, listening))
@@ -56,16 +64,25 @@ async def serve(
     anything else happens.
     """
     sock, url = listening or bind_main(settings)
+    journal = _recovered(settings, store)
     control = Upstream("control", f"unix:{settings.socket}", None)
     waking = Waking(control)
-    routes = Routes(on_free=lambda: reporter.kick())
-    meter, lines = Meter(routes), RequestLog(settings.state_dir / "logs")
-    poller = Poller(store, routes, waking.hurry, on_swap=lambda: reporter.kick())
-    inference, door = Inference(settings, routes, waking), ControlDoor(settings, control)
-    gateway = Gateway(routes, store.pepper, inference, door, meter, lines, poller.catch_up)
     state = ServerState()
+    watch = Watch(settings, state.connections)  # type: ignore[arg-type]
+    routes = Routes(on_free=lambda: reporter.kick())
+    lease_thread = ThreadPoolExecutor(1, "gateway-lease")
+    ledger = Ledger(journal, StoreBank(store, journal.gateway_id, lease_thread))
+    accounts = Accounts(Limiter(), ledger, Meter(routes), RequestLog(settings.state_dir / "logs"))
+
+    def swapped() -> None:
+        accounts.swap(routes)
+        reporter.kick()
+
+    poller = Poller(store, routes, waking.hurry, on_swap=swapped)
+    inference, door = Inference(settings, routes, waking, accounts, watch), ControlDoor(settings, control)
+    gateway = Gateway(settings, routes, store.pepper, inference, door, accounts, poller.catch_up)
     listeners = Listeners(_config(gateway), state, settings)
-    reporter = Reporter(store, f"gw-{secrets.token_hex(6)}", routes, listeners, meter, lines)
+    reporter = Reporter(settings, store, routes, listeners, accounts, journal)
     reporter.url = url
 
     stop = _stop_on_signals()
@@ -76,7 +93,7 @@ async def serve(
     log.info("gateway listens on %s", url)
     if on_ready is not None:
         on_ready(url)
-    loops = [asyncio.create_task(poller.run()), asyncio.create_task(reporter.run())]
+    loops = [asyncio.create_task(part.run()) for part in (poller, reporter, watch)]
     try:
         await stop.wait()
     finally:
@@ -90,13 +107,39 @@ async def serve(
             upstream.close()
         poller.close()
         await reporter.close()
+        lease_thread.shutdown()
+
+
+def _recovered(settings: Settings, store: Store) -> Journal:
+    """This process's journal, what an earlier one left in it brought into the store; those of gateways that were more
+    before too. Raises ModelportError."""
+    parent = settings.state_dir / "journal"
+    journal = claim(parent)
+    try:
+        _replayed(store, journal)
+        for left in abandoned(parent, settings.gateways):
+            _replayed(store, left)
+            left.close()
+    except BaseException:
+        journal.close()
+        raise
+    return journal
+
+
+def _replayed(store: Store, journal: Journal) -> None:
+    found = replay(store, journal, interrupted, insert, time.time())
+    if found.settled or found.interrupted or found.damaged:
+        log.warning(
+            "the journal of an earlier gateway: %d settlements, %d interrupted requests, %d damaged lines",
+            found.settled, found.interrupted, found.damaged,
+        )  # fmt: skip
 
 
 def _config(gateway: Gateway) -> Config:
     """uvicorn as a parser and writer only: no lifespan, no websockets, no log, no headers of its own."""
     config = Config(
-        gateway, interface="asgi3", lifespan="off", ws="none", access_log=False, log_config=None, proxy_headers=False,
-        server_header=False, date_header=False, timeout_keep_alive=KEEP_ALIVE_S,
+        cast(Any, gateway), interface="asgi3", lifespan="off", ws="none", access_log=False, log_config=None,
+        proxy_headers=False, server_header=False, date_header=False,
     )  # fmt: skip
     config.load()
     return config

@@ -8,7 +8,7 @@ from typing import Any
 from modelport.domain.states import WAITED_FOR, ServiceState
 from modelport.domain.units import show_seconds
 from modelport.errors import NOT_READY, SERVICE_FAILED, SERVICE_STOPPED, ModelportError
-from modelport.gateway.connection import UpstreamBroke, UpstreamSilent
+from modelport.gateway.connection import UpstreamBroke
 from modelport.gateway.request import Request
 from modelport.gateway.routes import Route
 from modelport.gateway.upstream import ConnectFailed, Upstream
@@ -119,10 +119,11 @@ class Waking:
             return  # control is down; it is called again while anybody waits
         try:
             connection.send(b"POST %b HTTP/1.1\r\n%bcontent-length: 0\r\n\r\n" % (path.encode(), self._control.head))
-            await connection.head(CALL_EVERY_S)
-            while await connection.read(CALL_EVERY_S):
-                pass
-        except (UpstreamBroke, UpstreamSilent):
+            async with asyncio.timeout(CALL_EVERY_S):
+                await connection.head()
+                while await connection.read():
+                    pass
+        except (UpstreamBroke, TimeoutError):
             log.debug("control did not answer a wake call")
         finally:
             self._control.give_back(connection)
@@ -146,7 +147,7 @@ def refuse_unless_waited_for(route: Route) -> None:
 
 async def _say(route: Route, request: Request) -> None:
     if not request.begun:
-        await request.start_stream()
+        request.start_stream()
     estimate = route.routed.estimate_s
     about = f", about {estimate:.0f} s" if estimate else ""
     await request.write(f": waking {route.name}{about}\n\n".encode())

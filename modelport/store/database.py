@@ -1,46 +1,29 @@
-"""Store: one installation's database, opened safely: local disk, 0600, WAL, writers begin immediate."""
+"""Store: one installation's database: SQLite in its state directory, or a PostgreSQL that several gateways share."""
 
-import fcntl
-import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import event
-from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.exc import DatabaseError, DBAPIError, InternalError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from modelport.errors import NOT_READY, ModelportError
-from modelport.store import tables
+from modelport.store import installation, postgres, sqlite, tables
+from modelport.store.secret import secret
+from modelport.store.sqlite import file_system, prepare
 
-HEAD = "0002"
+HEAD = "0003"
 """The newest migration; a database that already is there is not migrated, so Alembic is not imported."""
-NETWORK_FILE_SYSTEMS = frozenset(
-    (
-        "nfs",
-        "nfs4",
-        "cifs",
-        "smb3",
-        "smbfs",
-        "lustre",
-        "gpfs",
-        "beegfs",
-        "ceph",
-        "glusterfs",
-        "afs",
-        "9p",
-        "ocfs2",
-        "gfs2",
-    )
-) | frozenset(("fuse.sshfs", "fuse.glusterfs", "fuse.ceph", "fuse.rclone", "fuse.s3fs", "fuse.beegfs"))
-"""Types in /proc/self/mountinfo on which SQLite's WAL does not work: it needs memory shared between all writers
-(sqlite.org/wal.html, «all processes using a database must be on the same host computer»)."""
+READING: dict[str, dict[str, Any]] = {"sqlite": {}, "postgresql": postgres.READING}
+"""By dialect: what makes all that one transaction reads be of one moment."""
+ALONE: dict[str, tuple[bool, ...]] = {"sqlite": (True, False), "postgresql": (True,)}
+"""By dialect: the values of `alone` for which a writer takes the lock; SQLite has one writer at a time anyway."""
 
 
 class Store:
-    """An open database. `read()` and `write()` give a connection within one transaction; a write one holds the lock
-    from its first statement, so that what was read in it still holds when it is written."""
+    """An open database. `read()` and `write()` give a connection within one transaction."""
 
     def __init__(self, engine: sa.Engine, directory: Path, owner: str, pepper: bytes) -> None:
         self.engine = engine
@@ -48,119 +31,100 @@ class Store:
         self.owner = owner
         """This installation's id, the label that tells its processes from another's."""
         self.pepper = pepper
-        """The secret that keys are hashed with; it stays in this directory."""
+        """The secret that keys are hashed with; it is never in the database."""
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
-        with self.engine.connect() as connection:
-            yield connection
+        """Raises ModelportError (503) where the database cannot be reached."""
+        options = READING[self.engine.dialect.name]
+        with _spoken("read"), self.engine.connect() as connection:
+            yield connection.execution_options(**options)
 
     @contextmanager
-    def write(self) -> Iterator[sa.Connection]:
-        """Raises ModelportError (503) where the disk is full or the database stays locked; nothing is written then."""
-        try:
-            with self.engine.connect().execution_options(modelport_write=True) as connection, connection.begin():
-                yield connection
-        except OperationalError as error:
-            raise ModelportError(f"The store cannot be written: {error.orig}.", NOT_READY, retry_after_s=5) from error
+    def write(self, *, alone: bool = True) -> Iterator[sa.Connection]:
+        """Alone, it holds the writers' lock from its first statement, so that what was read in it still holds when it
+        is written. Not alone is for statements that are each atomic by themselves: gateways do them side by side.
+
+        Raises ModelportError (503) where the disk is full, the database stays locked or cannot be reached; nothing is
+        written then.
+        """
+        options = {"modelport_write": alone in ALONE[self.engine.dialect.name]}
+        with _spoken("written"), self.engine.connect().execution_options(**options) as connection, connection.begin():
+            yield connection
+
+    def lead(self) -> postgres.Lead | None:
+        """The leadership of all controls that share a PostgreSQL, None while another has it. ModelportError (503)."""
+        with _spoken("read"):
+            return postgres.lead(self.engine)
 
     def close(self) -> None:
         self.engine.dispose()
 
 
-def open_store(directory: Path) -> Store:
-    """The store of a state directory, made and migrated where it is new.
+def open_store(directory: Path, url_ref: str = "", pepper_ref: str = "") -> Store:
+    """The store of a state directory, made and migrated where it is new; or, where `url_ref` is given, the PostgreSQL
+    whose URL it refers to, with the secret for keys that `pepper_ref` refers to (store/secret.py).
 
-    Raises ModelportError when the directory cannot be used: not ours to read or write, or on a network file system.
+    Raises ModelportError when it cannot be used: the directory not ours to read or write or on a network file system,
+    a reference to nothing, a server that cannot be reached or lets us not in.
     """
     prepare(directory)
+    return _shared(directory, url_ref, pepper_ref) if url_ref else _own(directory)
+
+
+def _own(directory: Path) -> Store:
     path = directory / "modelport.db"
-    engine = sa.create_engine(f"sqlite:///{path}", connect_args={"timeout": 10, "check_same_thread": False})
-    event.listen(engine, "connect", _on_connect)
-    event.listen(engine, "begin", _on_begin)
+    engine = sqlite.engine(path)
     try:
-        with open(os.open(directory / "store.lock", os.O_CREAT | os.O_RDWR, 0o600)) as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # SQLite switches to WAL without waiting for others who do the same
-            if not path.exists():
-                os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-            with engine.connect() as connection:
-                found = _found_version(connection)
-            if found != HEAD:
-                _migrate(engine, found)
+        with sqlite.opening(directory):
+            _bring_up_to_date(engine)
     except (OSError, DatabaseError) as error:
         raise ModelportError(
             f"The store {path} cannot be opened: {getattr(error, 'orig', error)}. If it is damaged, move it away; "
             "services and keys have to be made again then."
         ) from error
-    return Store(engine, directory, _kept(directory / "owner", 6).decode(), _kept(directory / "pepper", 32))
+    return Store(engine, directory, sqlite.kept(directory / "owner", 6).decode(), sqlite.kept(directory / "pepper", 32))
 
 
-def prepare(directory: Path) -> None:
-    """Make the state directory (0700) where there is none, and refuse one that cannot hold a store. ModelportError."""
-    try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        mounts = Path("/proc/self/mountinfo")
-        kind = file_system(directory.resolve(), mounts.read_text()) if mounts.exists() else ""
-        if kind in NETWORK_FILE_SYSTEMS:
-            raise ModelportError(
-                f"The state directory {directory} is on a network file system ({kind}), where the store would be "
-                "damaged. Set state_dir (MODELPORT_STATE_DIR) to a directory on a local disk."
-            )
-        if directory.stat().st_uid == os.geteuid():
-            directory.chmod(0o700)
-        probe = directory / f".probe-{os.getpid()}"
-        probe.touch(0o600)
-        probe.unlink()
-    except OSError as error:
+def _shared(directory: Path, url_ref: str, pepper_ref: str) -> Store:
+    if not pepper_ref:
+        raise ModelportError("store_url_ref needs pepper_ref: where the secret is that all gateways hash keys with.")
+    pepper = secret("pepper_ref", pepper_ref).encode()
+    if len(pepper) < installation.LEAST_PEPPER:
         raise ModelportError(
-            f"The state directory {directory} cannot be used: {error.strerror}. Set state_dir (MODELPORT_STATE_DIR) "
-            "to a directory you own."
-        ) from None
-
-
-def file_system(path: Path, mountinfo: str) -> str:
-    """The type of the file system `path` lies on, from the text of /proc/self/mountinfo (proc(5)); '' if not found."""
-    best, kind = -1, ""
-    for line in mountinfo.splitlines():
-        before, _, after = line.partition(" - ")
-        fields = before.split()
-        if len(fields) < 5 or not after:
-            continue
-        point = fields[4].encode().decode("unicode_escape")  # spaces stand as \040
-        inside = point == "/" or str(path) == point or str(path).startswith(point + "/")
-        if inside and len(point) >= best:  # a later mount on the same point hides the earlier one
-            best, kind = len(point), after.split()[0]
-    return kind
-
-
-def _kept(path: Path, size: int) -> bytes:
-    """A random value made once and kept 0600: hex text. Linked into place, so that two makers agree on one."""
+            f"The secret that pepper_ref refers to is shorter than {installation.LEAST_PEPPER} characters."
+        )
+    engine = postgres.engine(secret("store_url_ref", url_ref))
     try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        made = path.with_suffix(f".{os.getpid()}.{secrets.token_hex(4)}")
-        with open(os.open(made, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
-            file.write(secrets.token_hex(size))
-        try:
-            os.link(made, path)
-        except FileExistsError:
-            pass  # another process was first: its value is the one
-        finally:
-            made.unlink()
-        return path.read_bytes()
+        _bring_up_to_date(engine)
+        with engine.connect() as tx, tx.begin():
+            installation.check_pepper(tx, pepper)
+            return Store(engine, directory, installation.owner(tx), pepper)
+    except DBAPIError as error:
+        raise ModelportError(postgres.refusal(_said(error))) from None
 
 
-def _on_connect(connection: object, _record: object) -> None:
-    connection.isolation_level = None  # type: ignore[attr-defined]  # pysqlite then leaves BEGIN to us
-    cursor = connection.cursor()  # type: ignore[attr-defined]
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "busy_timeout=10000"):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
+@contextmanager
+def _spoken(verb: str) -> Iterator[None]:
+    """What the database says when it fails by no fault of a statement's, as a sentence."""
+    try:
+        yield
+    except (OperationalError, InternalError, PoolTimeout) as error:
+        raise ModelportError(f"The store cannot be {verb}: {_said(error)}.", NOT_READY, retry_after_s=5) from error
 
 
-def _on_begin(connection: sa.Connection) -> None:
-    writes = connection.get_execution_options().get("modelport_write")
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+def _said(error: DBAPIError | PoolTimeout) -> str:
+    """The first line of the database's own words; the others repeat it per address, or quote the statement."""
+    if isinstance(error, PoolTimeout):
+        return "all connections are in use"
+    return str(error.orig).strip().partition("\n")[0].rstrip(".") or type(error.orig).__name__
+
+
+def _bring_up_to_date(engine: sa.Engine) -> None:
+    with engine.connect() as connection:
+        found = _found_version(connection)
+    if found != HEAD:
+        _migrate(engine)
 
 
 def _found_version(connection: sa.Connection) -> str:
@@ -169,7 +133,7 @@ def _found_version(connection: sa.Connection) -> str:
     return connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar() or ""
 
 
-def _migrate(engine: sa.Engine, found: str) -> None:
+def _migrate(engine: sa.Engine) -> None:
     from alembic import command
     from alembic.config import Config
     from alembic.script import ScriptDirectory
@@ -178,12 +142,14 @@ def _migrate(engine: sa.Engine, found: str) -> None:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
-    if found and found not in known:
-        raise ModelportError(
-            f"The store was made by a newer Modelport (its version is {found}, this one knows up to {HEAD}). "
-            "Use that Modelport, or another state_dir."
-        )
-    with engine.connect().execution_options(modelport_write=True) as connection, connection.begin():
+    options = {"modelport_write": True, "modelport_migrates": True}
+    with engine.connect().execution_options(**options) as connection, connection.begin():
+        found = _found_version(connection)  # again: another opener may have been first
+        if found and found not in known:
+            raise ModelportError(
+                f"The store was made by a newer Modelport (its version is {found}, this one knows up to {HEAD}). "
+                "Use that Modelport, or another store."
+            )
         config.attributes["connection"] = connection
         try:
             command.upgrade(config, "head")

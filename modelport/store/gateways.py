@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from modelport.store.dialect import insert
 from modelport.store.tables import activity, gateways
 
 FRESH_S = 5.0
@@ -54,15 +55,16 @@ def drained(live_gateways: Sequence[Gateway], instance_id: str, revision: int) -
 
 
 def touch(tx: sa.Connection, last_request_at: Mapping[str, float]) -> None:
-    """When each service was last asked for, or still had a request in flight. Never goes back."""
-    for service_id, at in last_request_at.items():
-        found = tx.execute(
-            activity.update()
-            .where(activity.c.service_id == service_id)
-            .values(last_request_at=sa.func.max(activity.c.last_request_at, at))
-        )
-        if not found.rowcount:
-            tx.execute(activity.insert().values(service_id=service_id, last_request_at=at))
+    """When each service was last asked for, or still had a request in flight. Never goes back. In one order, so that
+    two gateways that write the same services cannot wait for each other."""
+    if not last_request_at:
+        return
+    seen = insert(tx, activity)
+    now, before = seen.excluded.last_request_at, activity.c.last_request_at
+    seen = seen.on_conflict_do_update(
+        index_elements=["service_id"], set_={"last_request_at": sa.case((now > before, now), else_=before)}
+    )
+    tx.execute(seen, [{"service_id": id, "last_request_at": at} for id, at in sorted(last_request_at.items())])
 
 
 def last_requests(tx: sa.Connection) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 import sqlalchemy as sa
 
+from modelport.store.dialect import insert
 from modelport.store.tables import revision
 
 
@@ -11,10 +12,8 @@ def current(tx: sa.Connection) -> int:
 
 
 def bump(tx: sa.Connection) -> int:
-    """The next revision, in force when `tx` commits."""
-    value = current(tx) + 1
-    if value == 1:
-        tx.execute(revision.insert().values(id=1, value=value))
-    else:
-        tx.execute(revision.update().where(revision.c.id == 1).values(value=value))
-    return value
+    """The next revision, in force when `tx` commits. One statement, whose row stays locked until then: who sees a
+    revision sees all that those before it changed."""
+    first = insert(tx, revision).values(id=1, value=1)
+    next_one = first.on_conflict_do_update(index_elements=["id"], set_={"value": revision.c.value + 1})
+    return tx.execute(next_one.returning(revision.c.value)).scalar_one()

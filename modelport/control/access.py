@@ -1,0 +1,97 @@
+"""Access: who asks, and which scope each route needs. The gateway says who asks and checks first; control checks again.
+
+What comes over the unix socket itself is the owner's; what comes through the gateway says so in headers, which the
+gateway takes away from clients' requests and sets itself.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from fastapi import Depends, Request
+
+from modelport.domain.key import Scope
+from modelport.errors import FORBIDDEN, ModelportError
+
+PREFIX = "/modelport/v1"
+HEADERS = ("x-modelport-key", "x-modelport-user", "x-modelport-team", "x-modelport-scopes")
+Needed = Scope | Literal["any"]
+"""`any` is any key that the gateway let through."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks. `key` is a key's id; empty is the owner of this machine's installation."""
+
+    key: str = ""
+    user: str = ""
+    team: str = ""
+    scopes: frozenset[str] = frozenset(("admin",))
+
+    @property
+    def actor(self) -> str:
+        """As the audit names it."""
+        return self.key or "local"
+
+    def may(self, needed: Needed) -> bool:
+        return needed == "any" or needed in self.scopes or "admin" in self.scopes
+
+
+LOCAL = Caller()
+NEEDED: dict[tuple[str, str], Needed] = {
+    ("GET", "/info"): "admin",
+    ("GET", "/openapi.json"): "admin",
+    ("POST", "/plan"): "operate",
+    ("POST", "/offers"): "operate",
+    ("GET", "/services"): "operate",
+    ("POST", "/services"): "operate",
+    ("PUT", "/services"): "operate",
+    ("GET", "/services/{service}"): "operate",
+    ("DELETE", "/services/{service}"): "operate",
+    ("POST", "/services/{service}/stop"): "operate",
+    ("POST", "/services/{service}/restart"): "operate",
+    ("POST", "/services/{service}/wake"): "operate",
+    ("GET", "/services/{service}/logs"): "operate",
+    ("GET", "/keys"): "admin",
+    ("POST", "/keys"): "admin",
+    ("POST", "/keys/{key}/rotate"): "admin",
+    ("DELETE", "/keys/{key}"): "admin",
+    ("GET", "/teams"): "admin",
+    ("PUT", "/teams/{team}"): "admin",
+    ("DELETE", "/teams/{team}"): "admin",
+    ("GET", "/budgets"): "admin",
+    ("PUT", "/budgets"): "admin",
+    ("DELETE", "/budgets/{budget}"): "admin",
+    ("POST", "/budgets/{budget}/override"): "admin",
+    ("POST", "/budgets/{budget}/recount"): "admin",
+    ("GET", "/aliases"): "admin",
+    ("PUT", "/aliases"): "admin",
+    ("DELETE", "/aliases/{alias:path}"): "admin",
+    ("GET", "/audit"): "admin",
+    ("GET", "/usage"): "any",
+}
+"""By method and path below the prefix. A route that is not here is nobody's."""
+
+
+def caller(request: Request) -> Caller:
+    """Who asks. Headers that say it by half, or twice, are taken for a key without any scope."""
+    given = {name: request.headers.getlist(name) for name in HEADERS}
+    if not any(given.values()):
+        return LOCAL
+    key, user, team, scopes = (values[0] if len(values) == 1 else "" for values in given.values())
+    if not key or any(len(values) > 1 for values in given.values()):
+        return Caller(key="unknown", scopes=frozenset())
+    return Caller(key, user, team, frozenset(scope.strip() for scope in scopes.split(",")))
+
+
+def check(request: Request, who: Annotated[Caller, Depends(caller)]) -> None:
+    """Every route depends on this. Raises ModelportError (403) for a key without the scope that the route needs."""
+    needed = NEEDED.get((request.method, _below_prefix(request)))
+    if needed is None:
+        raise ModelportError("No key may use this route of the control API.", FORBIDDEN)
+    if not who.may(needed):
+        raise ModelportError(f"This API key may not do that; one with the scope `{needed}` is needed.", FORBIDDEN)
+
+
+def _below_prefix(request: Request) -> str:
+    path: str = getattr(request.scope["route"], "path", "")
+    return path.removeprefix(PREFIX)

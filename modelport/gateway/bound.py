@@ -1,0 +1,78 @@
+"""Bound: the most a request may take, known before it is sent; and what it did take, known after."""
+
+import math
+
+from modelport.domain.amounts import Amounts
+from modelport.domain.price import Price
+from modelport.gateway.scan import Scan
+from modelport.gateway.surface import UNCOUNTED, Surface
+from modelport.gateway.usage import Usage
+from modelport.store.snapshot import Routed
+
+TEMPLATE_TOKENS, MESSAGE_TOKENS = 512, 16
+"""What a chat template may add: a system prompt of its own, and marks around each message. Llama 3.1's is the longest
+we know, some 30 tokens without tools and 15 around each."""
+MEDIA_TOKENS = 16_384
+"""One image, clip or recording at most, where the service's context is not known: Qwen2-VL's default bound."""
+UNKNOWN_CONTEXT = 131_072
+"""Where no plan says how much a service takes at once."""
+LONGEST_S = 3600.0
+"""How long a request without a deadline may go on."""
+BYTES_A_TOKEN = 4
+"""Of an answer in English, for estimates; a bound counts a token a byte, since no tokenizer makes more."""
+
+
+def worst(found: Scan, surface: Surface, service: Routed, media: int, deadline_s: float) -> Amounts:
+    """An upper bound of what a request takes of its service, its price included.
+
+    Input: a token a byte, the template's share, and media by table; never more than the context, which the engine
+    refuses to pass. Output: the cap, or else the context, for every choice of every prompt.
+    """
+    context = service.context_tokens or UNKNOWN_CONTEXT
+    made = Amounts(characters=found.characters, images=found.images, audio_ms=found.audio_ms)
+    if surface.output != "media" and surface.path not in UNCOUNTED:
+        messages = found.body.count(b'"role"')
+        bytes_bound = len(found.body) + TEMPLATE_TOKENS + MESSAGE_TOKENS * messages + MEDIA_TOKENS * media
+        made.input_tokens = min(bytes_bound, context * found.prompts) if surface.output == "tokens" else bytes_bound
+    if surface.output == "tokens":
+        each = context if found.max_tokens is None else min(found.max_tokens, context)
+        made.output_tokens = each * found.choices * found.prompts
+    made.cached_tokens = made.input_tokens
+    made.reasoning_tokens = made.output_tokens
+    made.gpu_ms = math.ceil((deadline_s or LONGEST_S) * 1000) * max(1, service.gpus)
+    made.money_nano = _dearest(made, service.spec.price)
+    return made
+
+
+def _dearest(made: Amounts, price: Price) -> int:
+    """What it costs at most: as if nothing was cached, unless cached tokens cost more."""
+    plain = Amounts(**{name: getattr(made, name) for name in made.__struct_fields__})
+    plain.cached_tokens = 0
+    return max(price.nano(plain), price.nano(made))
+
+
+def used(
+    bound: Amounts, said: Usage | None, price: Price, gpu_s: float, *, answer_bytes: int, events: int, whole: bool
+) -> tuple[Amounts, bool]:
+    """What a request that reached its engine took, and whether that is an estimate.
+
+    The engine's own word is taken as it is, zero too. Without it, a stream counts a token an event and any other
+    answer one for BYTES_A_TOKEN bytes; input then counts one for as many bytes of the body. An answer that was not
+    waited for (`whole` is False and nothing of it was seen) counts as its bound.
+    """
+    made = Amounts(characters=bound.characters, images=bound.images, audio_ms=bound.audio_ms)
+    made.gpu_ms = math.ceil(gpu_s * 1000)
+    estimated = said is None and (bound.input_tokens > 0 or bound.audio_ms > 0)
+    if said is not None:
+        made.input_tokens, made.output_tokens = said.input, said.output
+        made.cached_tokens, made.reasoning_tokens = said.cached, said.reasoning
+        if said.seconds is not None:
+            made.audio_ms = math.ceil(said.seconds * 1000)
+    elif not whole and not events:
+        made.input_tokens, made.output_tokens = bound.input_tokens, bound.output_tokens
+    else:
+        made.input_tokens = math.ceil(bound.input_tokens / BYTES_A_TOKEN)
+        out = events or math.ceil(answer_bytes / BYTES_A_TOKEN)
+        made.output_tokens = min(out, bound.output_tokens)
+    made.money_nano = price.nano(made)
+    return made, estimated

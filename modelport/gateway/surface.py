@@ -1,0 +1,56 @@
+"""Surface: the inference routes, and what is to know of each before its body is read."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Output = Literal["tokens", "none", "media"]
+
+
+@dataclass(frozen=True, slots=True)
+class Surface:
+    """One route. `output` says what an answer is made of: tokens up to a cap, nothing that counts, or media."""
+
+    path: str
+    output: Output = "tokens"
+    form: bool = False
+    """Whether its body is multipart/form-data rather than JSON."""
+    usage_option: bool = False
+    """Whether a stream must be asked for its usage (`stream_options`)."""
+    media: bool = False
+    """Whether its body may hold images, audio or video."""
+    cap: str = "max_tokens"
+    """The field that caps its output."""
+
+
+SURFACES = {
+    surface.path: surface
+    for surface in (
+        Surface("/v1/chat/completions", usage_option=True, media=True, cap="max_completion_tokens"),
+        Surface("/v1/completions", usage_option=True),
+        Surface("/v1/responses", media=True, cap="max_output_tokens"),
+        Surface("/v1/messages", media=True),
+        Surface("/v1/messages/count_tokens", "none", media=True),
+        Surface("/v1/embeddings", "none", media=True),
+        Surface("/v1/rerank", "none"),
+        Surface("/rerank", "none"),
+        Surface("/v1/moderations", "none", media=True),
+        Surface("/v1/audio/speech", "media"),
+        Surface("/v1/audio/transcriptions", form=True),
+        Surface("/v1/audio/translations", form=True),
+        Surface("/v1/images/generations", "media"),
+        Surface("/generate"),
+        Surface("/generate_stream"),
+        Surface("/loglikelihood", "none"),
+    )
+}
+CHAT = SURFACES["/v1/chat/completions"]
+UNCOUNTED = frozenset(
+    ("/tokenize", "/detokenize", "/apply-template", "/health", "/v1/models", "/info", "/version",
+     "/v1/messages/count_tokens")
+)  # fmt: skip
+"""Routes that no model works for: they count as requests only."""
+
+
+def other(path: str) -> Surface:
+    """An engine's own route, which the generic proxy passes: what it makes is bounded by the context."""
+    return Surface(path, "none" if path in UNCOUNTED else "tokens")
