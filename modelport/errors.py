@@ -5,6 +5,7 @@ stderr by the CLI, as `error.message` by REST and the gateway. It never holds a 
 for the owner of the machine, and the gateway replaces it before a client sees it (`public`).
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -72,7 +73,7 @@ class ModelportError(Exception):
         """The Retry-After header's value: 1 to 60 whole seconds, or None."""
         if self.retry_after_s is None:
             return None
-        return str(max(1, min(60, round(self.retry_after_s))))
+        return str(max(1, min(60, math.ceil(self.retry_after_s))))
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -29,7 +29,7 @@ def set_(
 
 @app.command("list")
 def list_(json: Json = False, state_dir: StateDir = None, config: Config = None) -> None:
-    """List teams: those with limits, and those that keys name."""
+    """List teams: those that were set, and those that keys name."""
     from modelport.serve import accounts
 
     found = accounts(options.settings(config, state_dir=state_dir)).list_teams()

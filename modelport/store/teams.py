@@ -12,8 +12,7 @@ from modelport.store.tables import keys, teams
 
 def limits(tx: sa.Connection) -> dict[str, Limits]:
     """By team; one without limits is absent."""
-    found = {row.name: Limits.model_validate(row.limits) for row in tx.execute(sa.select(teams))}
-    return {name: own for name, own in found.items() if own != NO_LIMITS}
+    return {name: own for name, own in _rows(tx).items() if own != NO_LIMITS}
 
 
 def put(tx: sa.Connection, name: str, wanted: Limits, now: float) -> TeamView:
@@ -27,9 +26,9 @@ def put(tx: sa.Connection, name: str, wanted: Limits, now: float) -> TeamView:
 
 def delete(tx: sa.Connection, name: str) -> TeamView:
     """Forget a team's limits. Its keys stay its own, and its budgets hold. Raises ModelportError (404)."""
-    known = limits(tx)
+    known = _rows(tx)
     if name not in known:
-        raise ModelportError(f"No team {name[:80]!r} has limits.{nearest(name[:80], known)}", NOT_FOUND)
+        raise ModelportError(f"No team {name[:80]!r} was set.{nearest(name[:80], known)}", NOT_FOUND)
     view = next(view for view in views(tx) if view.name == name)
     tx.execute(teams.delete().where(teams.c.name == name))
     bump(tx)
@@ -37,11 +36,15 @@ def delete(tx: sa.Connection, name: str) -> TeamView:
 
 
 def views(tx: sa.Connection) -> list[TeamView]:
-    """Those with limits and those that keys name, by name."""
-    known = limits(tx)
+    """Those that were set and those that keys name, by name."""
+    known = _rows(tx)
     counted = sa.select(keys.c.team, sa.func.count()).where(keys.c.team != "", keys.c.revoked_at.is_(None))
     count = {team: n for team, n in tx.execute(counted.group_by(keys.c.team))}
     return [
         TeamView(name=name, limits=known.get(name, NO_LIMITS), keys=count.get(name, 0))
         for name in sorted({*known, *count})
     ]
+
+
+def _rows(tx: sa.Connection) -> dict[str, Limits]:
+    return {row.name: Limits.model_validate(row.limits) for row in tx.execute(sa.select(teams))}

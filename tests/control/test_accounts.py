@@ -191,7 +191,7 @@ def test_teams_are_those_with_limits_and_those_that_keys_name(api: Api) -> None:
     assert found["red"][1]["in_flight"] is None, "the new limits are in place of the old"
     api.done("DELETE", "/teams/red")
     assert [team["name"] for team in api.done("GET", "/teams")] == ["blue"]
-    assert "No team 'blue' has limits" in api.refused("DELETE", "/teams/blue", status=404)
+    assert "No team 'blue' was set" in api.refused("DELETE", "/teams/blue", status=404)
 
 
 def test_a_budget_shows_what_is_spent_leased_and_left_and_an_override_raises_it_for_now(api: Api) -> None:

@@ -35,7 +35,7 @@ def test_inference_through_the_prefix_is_metered_and_needs_no_model(world: World
     path = "/services/tiny/v1/chat/completions"
     answer = world.http.post(path, json=chat(), headers={"x-request-id": "prefixed"})
     assert answer.status_code == 200
-    assert world.line("prefixed")["completion_tokens"] == 8
+    assert world.line("prefixed")["output_tokens"] == 8
     assert world.line("prefixed")["route"] == "/v1/chat/completions"
     streamed = world.http.post(path, json=chat(stream=True))
     assert '"usage": {' not in streamed.text

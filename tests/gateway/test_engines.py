@@ -1,6 +1,7 @@
 """Engines that fail, lie, hang or leave, and clients that leave: what the other side sees of it."""
 
 import json
+import secrets
 import time
 
 import httpx
@@ -85,9 +86,9 @@ def _until_done(sock) -> bytes:
 )  # fmt: skip
 @pytest.mark.parametrize("stream", [False, True])
 def test_an_engines_error_becomes_one_of_ours(
-    world: World, engine: Engine, status: int, seen: int, code: str, stream: bool
+    world: World, engine: Engine, bad: str, status: int, seen: int, code: str, stream: bool
 ) -> None:
-    answer = world.http.post("/v1/chat/completions", json=chat("tiny", stream=stream, stub={"status": status}))
+    answer = world.http.post("/v1/chat/completions", json=chat(bad, stream=stream, stub={"status": status}))
     assert (answer.status_code, answer.json()["error"]["code"]) == (seen, code)
     assert engine.key not in answer.text and "127.0.0.1" not in answer.text
     assert answer.headers.get("retry-after") == ("7" if seen in (429, 503) else None)
@@ -115,9 +116,17 @@ LIES = {
 }
 
 
+@pytest.fixture
+def bad(world: World, engine: Engine) -> str:
+    """A service of the test's own on the shared engine: its breaker remembers no other test's failures."""
+    name = f"bad-{secrets.token_hex(4)}"
+    world.service(name, engine)
+    return name
+
+
 @pytest.mark.parametrize("raw", LIES.values(), ids=LIES)
-def test_an_answer_that_is_none_becomes_502(world: World, engine: Engine, raw: str) -> None:
-    answer = world.http.post("/v1/chat/completions", json=chat("tiny", stub={"raw": raw}))
+def test_an_answer_that_is_none_becomes_502(world: World, bad: str, raw: str) -> None:
+    answer = world.http.post("/v1/chat/completions", json=chat(bad, stub={"raw": raw}))
     assert answer.status_code == 502 and answer.json()["error"]["code"] == "engine_fault"
 
 
@@ -133,15 +142,15 @@ def test_an_answer_without_a_length_ends_where_the_engine_closes(world: World, e
     assert (answer.status_code, answer.text) == (200, "{}") and "set-cookie" not in answer.headers
 
 
-def test_an_engine_that_is_silent_is_504(world: World, engine: Engine) -> None:
-    answer = world.http.post("/v1/chat/completions", json=chat("tiny", stub={"delay_s": 10}))
+def test_an_engine_that_is_silent_is_504(world: World, engine: Engine, bad: str) -> None:
+    answer = world.http.post("/v1/chat/completions", json=chat(bad, stub={"delay_s": 10}))
     assert answer.status_code == 504 and answer.json()["error"]["code"] == "engine_timeout"
     until(lambda: engine.seen()["in_flight"] == 0)
 
 
 @pytest.mark.parametrize("stub", [{"cut": "middle"}, {"tokens": 3, "token_s": 5}], ids=["broken off", "silent"])
-def test_a_stream_that_cannot_go_on_ends_with_an_error_event(world: World, engine: Engine, stub: dict) -> None:
-    body = chat("tiny", stream=True, stub=stub)
+def test_a_stream_that_cannot_go_on_ends_with_an_error_event(world: World, bad: str, stub: dict) -> None:
+    body = chat(bad, stream=True, stub=stub)
     answer = world.http.post("/v1/chat/completions", json=body, headers={"x-request-id": f"cut-{len(stub)}"})
     assert answer.status_code == 200 and "tok0" in answer.text and "[DONE]" not in answer.text
     last = json.loads(answer.text.strip().rsplit("\n\n", 1)[1].removeprefix("data: "))
@@ -149,10 +158,10 @@ def test_a_stream_that_cannot_go_on_ends_with_an_error_event(world: World, engin
     assert world.line(f"cut-{len(stub)}")["status"] in (502, 504)
 
 
-def test_a_large_answer_that_breaks_off_is_seen_broken_by_the_client(world: World, engine: Engine) -> None:
+def test_a_large_answer_that_breaks_off_is_seen_broken_by_the_client(world: World, bad: str) -> None:
     raw = "HTTP/1.1 200 OK\r\ncontent-length: 900000\r\n\r\n" + "a" * 600_000
     with pytest.raises(httpx.RemoteProtocolError):
-        world.http.post("/v1/chat/completions", json=chat("tiny", stub={"raw": raw}))
+        world.http.post("/v1/chat/completions", json=chat(bad, stub={"raw": raw}))
 
 
 def test_an_engine_that_dies_within_an_answer_is_502(world: World) -> None:
@@ -222,4 +231,4 @@ def test_a_gateway_told_to_end_lets_running_requests_end(fresh: World) -> None:
         assert b"[DONE]" in read_all(sock)
     assert fresh.process.wait(5) == 0
     assert fresh.heartbeat() is None
-    assert fresh.usage("last").completion_tokens == 10 and len(fresh.lines()) == 1
+    assert fresh.usage("last").output_tokens == 10 and len(fresh.lines()) == 1

@@ -22,7 +22,7 @@ def test_a_chat_completion_passes_through_and_is_metered(world: World, engine: E
     assert "server" not in answer.headers
     line = world.line("mine-1")
     assert (line["service"], line["route"], line["status"]) == ("tiny", "/v1/chat/completions", 200)
-    assert (line["completion_tokens"], line["cached_tokens"]) == (8, line["prompt_tokens"] // 2)
+    assert (line["output_tokens"], line["cached_tokens"]) == (8, line["input_tokens"] // 2)
     assert line["instance_id"].startswith("i-") and line["total_s"] > 0
 
 
@@ -55,14 +55,14 @@ def test_usage_is_asked_for_and_hidden_from_a_client_that_did_not(world: World, 
     assert all(event["choices"] for event in events(answer.text))
     assert answer.text.endswith("data: [DONE]\n\n")
     assert answer.headers["content-type"].startswith("text/event-stream")
-    assert world.line("hidden")["completion_tokens"] == 8
+    assert world.line("hidden")["output_tokens"] == 8
 
 
 def test_usage_is_shown_to_a_client_that_asked(world: World, engine: Engine) -> None:
     body = chat("tiny", stream=True, stream_options={"include_usage": True})
     answer = world.http.post("/v1/chat/completions", json=body, headers={"x-request-id": "shown"})
     assert [e["usage"]["completion_tokens"] for e in events(answer.text) if not e["choices"]] == [8]
-    assert world.line("shown")["stream"] is True and world.line("shown")["completion_tokens"] == 8
+    assert world.line("shown")["stream"] is True and world.line("shown")["output_tokens"] == 8
 
 
 @pytest.mark.parametrize("options", [None, {}, {"include_usage": False}, {"include_usage": None, "x": [1]}])
@@ -87,8 +87,8 @@ def test_completions_and_embeddings_are_metered_too(world: World, engine: Engine
     assert done.json()["choices"][0]["text"].startswith("tok0")
     vectors = world.http.post("/v1/embeddings", json=EMBED, headers={"x-request-id": "e1"})
     assert len(vectors.json()["data"]) == 2
-    assert world.line("c1")["prompt_tokens"] == 3
-    assert world.line("e1")["prompt_tokens"] == 2 and world.line("e1")["completion_tokens"] == 0
+    assert world.line("c1")["input_tokens"] == 3
+    assert world.line("e1")["input_tokens"] == 2 and world.line("e1")["output_tokens"] == 0
 
 
 def test_models_lists_what_the_key_may_use(world: World, engine: Engine) -> None:
@@ -106,7 +106,7 @@ def test_a_large_answer_arrives_whole(world: World, engine: Engine) -> None:
     body = chat("tiny", stub={"tokens": 60_000})
     answer = world.http.post("/v1/chat/completions", json=body, headers={"x-request-id": "large"})
     assert answer.json()["choices"][0]["message"]["content"].endswith("tok59999 ")
-    assert world.line("large")["completion_tokens"] == 60_000
+    assert world.line("large")["output_tokens"] == 60_000
 
 
 def test_tokens_arrive_as_the_engine_makes_them(world: World, engine: Engine) -> None:

@@ -12,8 +12,8 @@ from modelport.store import gateways, keys
 from tests.gateway.world import World, chat, until
 
 
-def line(number: int) -> Line:
-    return Line(0.0, f"r{number}", f"r{number}", "-", "", "", "", "GET", "/", 200, False, 0, 0, 0, 0.0, None, 0.0)
+def line(number: int) -> bytes:
+    return b'{"id":"r%d","pad":"%b"}' % (number, b"x" * 80)
 
 
 def test_the_log_is_private_rotates_and_keeps_three(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -33,8 +33,9 @@ def test_the_log_is_private_rotates_and_keeps_three(tmp_path: Path, monkeypatch:
 def test_lines_that_cannot_be_written_do_not_fill_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(requestlog, "WAITING", 3)
     log = RequestLog(tmp_path)
-    assert [log.add(line(n)) for n in range(5)] == [True, True, True, False, False]
+    assert [log.add(line(n), stored=n == 1) for n in range(5)] == [True, True, True, False, False]
     assert len(log.take()) == 3 and log.take() == []
+    assert log.take_refused() == [line(1)] and log.take_refused() == []
 
 
 def test_a_short_request_counts_as_activity_of_its_service(world: World) -> None:
@@ -55,7 +56,7 @@ def test_a_log_that_cannot_be_written_breaks_no_request(fresh: World) -> None:
     fresh.gateway()
     assert fresh.http.post("/v1/chat/completions", json=chat("tiny")).status_code == 200
     until(lambda: 'modelport_dropped_total{what="log"}' in fresh.http.get("/metrics").text)
-    assert until(lambda: fresh.usage("tiny")).completion_tokens == 8
+    assert until(lambda: fresh.usage("tiny")).output_tokens == 8
 
 
 def test_a_store_that_cannot_be_read_is_said_once_and_the_last_routes_stay(fresh: World) -> None:
@@ -66,7 +67,7 @@ def test_a_store_that_cannot_be_read_is_said_once_and_the_last_routes_stay(fresh
     until(lambda: "store cannot be read" in fresh.log.read_text())
     time.sleep(0.8)
     assert fresh.http.post("/v1/chat/completions", json=chat("tiny")).status_code == 200
-    assert fresh.log.read_text().count("store cannot be read") == 1
+    assert fresh.log.read_text().count("the last routes and keys stay in force") == 1
     with fresh.store.write() as tx:
         tx.exec_driver_sql("ALTER TABLE hidden RENAME TO revision")
     until(lambda: "can be read again" in fresh.log.read_text())

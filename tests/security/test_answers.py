@@ -84,6 +84,12 @@ def own_answer(world: World, nonce: str) -> None:
     assert status == 200 and f'"{nonce}"' in text
 
 
+def forgiven(world: World, nonce: str) -> None:
+    """As many good answers as make a failure among them no reason to leave the replica alone."""
+    for _ in range(12):
+        own_answer(world, f"after{nonce}")
+
+
 def used_again(noted: RawEngine, nonce: str) -> bool:
     return any(nonce in lines[:-1] for lines in noted.connections)
 
@@ -95,7 +101,7 @@ def test_a_broken_answer_is_502_and_the_next_request_gets_its_own(world: World, 
     own_answer(world, f"before{nonce}")
     status, text = ask(world, nonce)
     assert status == 502 and "evil" not in text and '"engine_fault"' in text
-    own_answer(world, f"after{nonce}")
+    forgiven(world, nonce)
     assert not used_again(noted, nonce)
 
 
@@ -106,8 +112,7 @@ def test_what_follows_an_answer_is_nobodys(world: World, noted: RawEngine, case:
     noted.answers[nonce] = ODD[case](good(answer))
     status, text = ask(world, nonce)
     assert status in (200, 204, 502) and "evil" not in text
-    for _ in range(3):
-        own_answer(world, f"after{nonce}")
+    forgiven(world, nonce)
 
 
 def test_an_answer_that_nobody_asked_for_ends_the_connection(world: World, noted: RawEngine) -> None:
@@ -145,7 +150,7 @@ def test_hints_without_end_do_not_hold_a_request(world: World, noted: RawEngine)
 
     noted.answers["flood"] = flood
     assert ask(world, "flood")[0] in (502, 504)
-    own_answer(world, "afterflood")
+    forgiven(world, "flood")
 
 
 def test_a_header_without_end_does_not_fill_the_memory(world: World, noted: RawEngine) -> None:
@@ -161,4 +166,4 @@ def test_a_header_without_end_does_not_fill_the_memory(world: World, noted: RawE
     noted.answers["headerflood"] = flood
     assert ask(world, "headerflood")[0] == 502
     assert sum(written) < 32 << 20
-    own_answer(world, "afterheaderflood")
+    forgiven(world, "headerflood")

@@ -1,4 +1,6 @@
-"""Whatever bytes stand where a key belongs: 401, or 400 where they are no HTTP; never a fault, never a key."""
+"""Whatever bytes stand where a key belongs: 401, 429 from who tries often, 400 where they are no HTTP; never a fault."""
+
+from collections.abc import Callable
 
 import pytest
 from hypothesis import example, given, settings
@@ -10,6 +12,7 @@ BYTES = st.binary(max_size=200).map(lambda data: data.replace(b"\r", b"").replac
 TEXT = st.text(max_size=80).map(
     lambda text: text.encode("utf-8", "surrogatepass").replace(b"\n", b"").replace(b"\r", b"")
 )
+NO_KEY = (401, 429)
 
 
 def ask(world: World, line: bytes) -> tuple[int, str]:
@@ -32,7 +35,7 @@ def ask(world: World, line: bytes) -> tuple[int, str]:
 @example(b"x-api-key: ", b"mp-" + b"a" * 4000)
 def test_no_bytes_in_place_of_a_key_are_a_fault(world: World, line: bytes, value: bytes) -> None:
     status, text = ask(world, line + value)
-    assert status in (400, 401, 431), text
+    assert status in (*NO_KEY, 400, 431), text
     assert "Traceback" not in text and "Error(" not in text
 
 
@@ -42,27 +45,24 @@ def test_part_of_a_key_and_anything_else_is_no_key(world: World, length: int, re
     key = world.admin.encode()
     if (key[:length] + rest).strip() == key:
         return
-    assert ask(world, b"authorization: Bearer " + key[:length] + rest)[0] in (400, 401)
+    assert ask(world, b"authorization: Bearer " + key[:length] + rest)[0] in (*NO_KEY, 400)
 
 
-@pytest.mark.parametrize(
-    "value",
-    [b"%b%b", b"%b %b", b"%b,%b", b"%b\t%b", b"%b;%b"],
-)  # fmt: skip
+@pytest.mark.parametrize("value", [b"%b%b", b"%b %b", b"%b,%b", b"%b\t%b", b"%b;%b"])
 def test_two_keys_in_one_are_no_key(world: World, value: bytes) -> None:
     key = world.admin.encode()
-    assert ask(world, b"authorization: Bearer " + value % (key, key))[0] == 401
+    assert ask(world, b"authorization: Bearer " + value % (key, key))[0] in NO_KEY
 
 
 @pytest.mark.parametrize("change", [str.upper, str.lower, str.swapcase, lambda key: key[::-1], lambda key: key[:-1]])
-def test_another_spelling_of_a_key_is_no_key(world: World, change) -> None:
-    assert ask(world, b"x-api-key: " + change(world.admin).encode())[0] == 401
+def test_another_spelling_of_a_key_is_no_key(world: World, change: Callable[[str], str]) -> None:
+    assert ask(world, b"x-api-key: " + change(world.admin).encode())[0] in NO_KEY
 
 
-def test_two_credentials_of_which_one_is_wrong_are_refused_or_the_first_decides(world: World) -> None:
+def test_two_credentials_of_which_one_is_wrong_are_refused_in_any_order(world: World) -> None:
     good, bad = b"authorization: Bearer " + world.admin.encode(), b"authorization: Bearer mp-wrong"
     statuses = [ask(world, first + b"\r\n" + second)[0] for first, second in ((good, bad), (bad, good))]
-    assert set(statuses) <= {400, 401}, "two servers may differ on which of two Authorization headers counts"
+    assert set(statuses) <= {400, *NO_KEY}, "two servers may differ on which of two Authorization headers counts"
 
 
 def test_no_key_that_was_sent_is_in_the_log(world: World) -> None:
