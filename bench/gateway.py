@@ -56,7 +56,9 @@ def main() -> None:
             for target in (None, *chosen):
                 began = time.monotonic()
                 try:
-                    found = phases.through(target, engine, asked.quick) if target else phases.direct(engine, asked.quick)
+                    found = (
+                        phases.through(target, engine, asked.quick) if target else phases.direct(engine, asked.quick)
+                    )
                 except RuntimeError as error:
                     found = {"error": str(error)}
                 found |= {

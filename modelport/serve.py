@@ -155,6 +155,8 @@ def verbs(settings: Settings) -> Verbs:
 
 def running(settings: Settings) -> bool:
     """Whether a control answers for these settings."""
+    if not settings.socket.exists():
+        return False
     try:
         verbs(settings).info()
     except ModelportError:

@@ -1,4 +1,4 @@
-"""Load: the stub engine and the two clients, wrk for JSON and sse for streams. Each run gives the client's own counts."""
+"""Load: the stub engine and the two clients, wrk for JSON and sse for streams. Each run gives its client's counts."""
 
 import json
 import os
@@ -66,7 +66,7 @@ def json_load(port: int, key: str, core: int, connections: int, seconds: float, 
 
 
 def stream_load(
-    port: int, key: str, core: int, streams: int, each: int, stagger_us: float = 0, longest_s: float = 40
+    port: int, key: str, core: int, streams: int, each: int, stagger_us: float = 0, longest_s: float = 60
 ) -> Counts:
     """So many streams at once, one after another on each connection: chunks, lat_p50 in µs, ttft_p50, errors."""
     command = stream_command(port, core, streams, each, stagger_us, longest_s)

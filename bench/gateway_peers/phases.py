@@ -36,6 +36,8 @@ def through(target: Target, stub: Stub, quick: bool) -> Round:
                 if process.poll() is not None or time.monotonic() > deadline:
                     raise RuntimeError(f"{target.name} does not answer: {log.read_text()[-300:]}")
                 time.sleep(0.2)
+            if target.processes > 1 and len(tree(process.pid)) <= target.processes:  # and their parent
+                raise RuntimeError(f"{target.name} has fewer processes than it was set to.")
             return _phases(lambda: tree(process.pid), PORT, started.key, stub, quick, target.slow)
         finally:
             end(process)
@@ -43,7 +45,8 @@ def through(target: Target, stub: Stub, quick: bool) -> Round:
 
 def _phases(pids: Callable[[], Sequence[int]], port: int, key: str, stub: Stub, quick: bool, slow: bool) -> Round:
     scale = 0.5 if quick else 1.0
-    each = 1 if quick else 2
+    each = 1 if quick or slow else 2
+    longest_s = 180 if slow else 60
 
     def measured(load: Callable[[], Counts], per: str) -> Counts:
         before = {pid: cpu_s([pid]) for pid in pids()}
@@ -58,7 +61,7 @@ def _phases(pids: Callable[[], Sequence[int]], port: int, key: str, stub: Stub, 
         return measured(lambda: json_load(port, key, core, connections, round(seconds), pad_bytes), "reqs")
 
     def streamed(streams: int, each: int, stagger_us: float) -> Counts:
-        return measured(lambda: stream_load(port, key, LOAD_CORE, streams, each, stagger_us), "chunks")
+        return measured(lambda: stream_load(port, key, LOAD_CORE, streams, each, stagger_us, longest_s), "chunks")
 
     found: Round = {}
     json_load(port, key, LOAD_CORE, 8, 1)

@@ -1,8 +1,9 @@
-"""Postgres: a server of the bench's own, for several gateways that share one store. Its writes are as durable as usual."""
+"""Postgres: a server of the bench's own, for several gateways that share one store. Its writes are durable."""
 
 import os
 import secrets
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -51,5 +52,5 @@ def postgres(core: int, run: Path) -> Iterator[str]:
                 time.sleep(0.05)
             yield f"postgresql://bench:{password}@127.0.0.1:{PORT}/postgres"
         finally:
-            server.terminate()
+            server.send_signal(signal.SIGINT)  # does not wait for clients, as SIGTERM would
             server.wait()

@@ -60,5 +60,6 @@ def summary(stacks: str, cpu_us: float) -> str:
     rows = [f"{cpu_us:.1f} µs of CPU a request without the profiler; {total} samples of the loop's thread"]
     for title, counted in (("own, by line", own), ("whole, by function", functions)):
         rows += ["", f"{title} (µs a request)"]
-        rows += [f"{count * scale:8.1f}  {frame}" for frame, count in counted.most_common(SHOWN)]
+        inner = [(frame, count) for frame, count in counted.most_common() if count < total]  # not what is around all
+        rows += [f"{count * scale:8.1f}  {frame}" for frame, count in inner[:SHOWN]]
     return "\n".join(rows)

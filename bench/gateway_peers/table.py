@@ -34,7 +34,7 @@ def markdown(lines: Sequence[Line]) -> str:
                      f"({of['sse256.lat_p50']:.0f})", "", "", ""]  # fmt: skip
         rows.append(f"| {name} | " + " | ".join(cells) + " |")
     rows.append(f"\nMedians of {max(map(len, rounds.values()))} rounds; × is against {ROUTER}. Added times are beyond "
-                "the direct ones (in brackets). «errors» marks a figure whose load saw more than 1 in 100 fail.")  # fmt: skip
+                "the direct ones (in brackets). «errors»: more than 1 in 100 failed.")  # fmt: skip
     return "\n".join(rows)
 
 
@@ -69,8 +69,10 @@ def _figures(lines: Sequence[Line]) -> dict[str, float]:
 def _beside(of: Mapping[str, float], base: Mapping[str, float], figure: str, digits: int = 1) -> str:
     if figure not in of:
         return "errors"
-    ratio = f" (×{of[figure] / base[figure]:.2f})" if base.get(figure) and of is not base else ""
-    return f"{of[figure]:,.{digits}f}{ratio}"
+    if not base.get(figure) or of is base:
+        return f"{of[figure]:,.{digits}f}"
+    ratio = of[figure] / base[figure]
+    return f"{of[figure]:,.{digits}f} (×{ratio:.{2 if ratio >= 0.1 else 4}f})"
 
 
 def _beyond(of: Mapping[str, float], direct: Mapping[str, float], figure: str) -> str:

@@ -32,11 +32,13 @@ class Target:
     name: str
     package: str = ""
     slow: bool = False
+    processes: int = 1
+    """Of ours: gateways on one listening socket."""
 
 
 TARGETS = (
     Target(OURS),
-    Target(OURS_TWO, "postgresql"),
+    Target(OURS_TWO, "postgresql", processes=2),
     Target("nginx", "nginx"),
     Target("haproxy", "haproxy"),
     Target(ROUTER, "sglang-router"),
@@ -49,8 +51,8 @@ TARGETS = (
 def prepared(target: Target) -> Iterator[Started]:
     """All that stands before the target's process can be started."""
     if target.name in (OURS, OURS_TWO):
-        with world(STUB_PORT, 2 if target.name == OURS_TWO else 1) as ours:
-            yield Started([*ours.command(PORT)], ours.environment(), ours.key)
+        with world(STUB_PORT, target.processes) as ours:
+            yield Started(list(ours.command(PORT)), ours.environment(), ours.key)
     else:
         toolbox.RUN.mkdir(parents=True, exist_ok=True)
         yield _peer(target.name)

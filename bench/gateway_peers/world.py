@@ -62,7 +62,10 @@ def world(stub_port: int, processes: int = 1, store_core: int = 1) -> Iterator[W
         directory = Path(stack.enter_context(TemporaryDirectory(prefix="gw-", dir=toolbox.RUN)))
         settings: dict[str, str] = {}
         if processes > 1:
-            kept = {"store_url": stack.enter_context(postgres(store_core, toolbox.RUN)), "pepper": secrets.token_hex(32)}
+            kept = {
+                "store_url": stack.enter_context(postgres(store_core, toolbox.RUN)),
+                "pepper": secrets.token_hex(32),
+            }
             for name, secret in kept.items():
                 (directory / name).write_text(secret)
                 settings[f"{name}_ref"] = f"file:{directory / name}"

@@ -56,7 +56,11 @@ def create(
 ) -> None:
     """Make a key. It is shown this once."""
     from modelport.domain.key import KeySpec
+    from modelport.domain.units import seconds
+    from modelport.errors import ModelportError
 
+    if expires and seconds(expires) == 0:
+        raise ModelportError("--expires 0 would make a key that is over at once; give a duration such as 30d.")
     scopes = [*(scope or []), *(["admin"] if admin else [])]
     spec = options.read(
         KeySpec,

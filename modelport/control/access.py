@@ -4,39 +4,16 @@ What comes over the unix socket itself is the owner's; what comes through the ga
 gateway takes away from clients' requests and sets itself.
 """
 
-from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import Depends, Request
 
-from modelport.domain.key import Scope
+from modelport.control.caller import LOCAL, Caller, Needed
 from modelport.errors import FORBIDDEN, ModelportError
 
 PREFIX = "/modelport/v1"
 HEADERS = ("x-modelport-key", "x-modelport-user", "x-modelport-team", "x-modelport-scopes")
-Needed = Scope | Literal["any"]
-"""`any` is any key that the gateway let through."""
 
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Who asks. `key` is a key's id; empty is the owner of this machine's installation."""
-
-    key: str = ""
-    user: str = ""
-    team: str = ""
-    scopes: frozenset[str] = frozenset(("admin",))
-
-    @property
-    def actor(self) -> str:
-        """As the audit names it."""
-        return self.key or "local"
-
-    def may(self, needed: Needed) -> bool:
-        return needed == "any" or needed in self.scopes or "admin" in self.scopes
-
-
-LOCAL = Caller()
 NEEDED: dict[tuple[str, str], Needed] = {
     ("GET", "/info"): "admin",
     ("GET", "/openapi.json"): "admin",

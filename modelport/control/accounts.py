@@ -8,7 +8,7 @@ from typing import Any, Self
 import sqlalchemy as sa
 from pydantic import TypeAdapter, ValidationError
 
-from modelport.control.access import LOCAL, Caller
+from modelport.control.caller import LOCAL, Caller
 from modelport.control.recount import by_todays_prices, journals, view
 from modelport.domain.account import AuditView, BudgetView, KeyView, RecountView, TeamView
 from modelport.domain.alias import Alias

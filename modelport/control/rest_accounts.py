@@ -6,8 +6,9 @@ from typing import Annotated, Any, Literal, TypeVar
 from fastapi import Depends, FastAPI, Query, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from modelport.control.access import PREFIX, Caller, caller
+from modelport.control.access import PREFIX, caller
 from modelport.control.accounts import StoreAccounts
+from modelport.control.caller import Caller
 from modelport.domain.account import AuditView, BudgetView, KeyView, RecountView, TeamView
 from modelport.domain.alias import Alias
 from modelport.domain.budget import Budget

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import uvicorn
 
-from modelport.control.access import LOCAL
+from modelport.control.caller import LOCAL
 from modelport.control.control import Control
 from modelport.control.reconciler import Reconciler
 from modelport.control.rest import make_app

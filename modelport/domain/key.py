@@ -45,7 +45,7 @@ class KeySpec(BaseModel):
     name: Annotated[str, Field(max_length=200)] = ""
     scopes: Annotated[tuple[Scope, ...], Field(min_length=1, max_length=3)] = ("infer",)
     models: Annotated[tuple[Annotated[str, Field(max_length=256)], ...], Field(max_length=1000)] = ()
-    """Services it may use, by name."""
+    """What it may use: services by name, or another name such as an alias's, by which it must be asked for then."""
     routes: Annotated[tuple[Annotated[str, AfterValidator(_route)], ...], Field(max_length=100)] = ()
     """Paths it may use, like `/v1/embeddings` or `/v1/audio/*`."""
     addresses: Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], Field(max_length=100)] = ()

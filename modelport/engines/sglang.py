@@ -72,11 +72,18 @@ STORED = frozenset(
 ALGORITHMS = {"eagle": "EAGLE", "eagle3": "EAGLE3", "mtp": "NEXTN", "draft": "STANDALONE", "ngram": "NGRAM"}
 """Speculative decoding (sglang/srt/speculative/spec_info.py): our name and theirs."""
 
-COMMON_ROUTES = ("GET /health", "GET /v1/models")
-ROUTES = {
-    "generate": (*COMMON_ROUTES, "POST /v1/chat/completions", "POST /v1/completions"),
-    "embed": (*COMMON_ROUTES, "POST /v1/embeddings"),
+COMMON_ROUTES = dict.fromkeys(("GET /health", "GET /v1/models"), ALWAYS)
+ROUTES: dict[str, dict[str, Range]] = {
+    "generate": {
+        **COMMON_ROUTES,
+        **dict.fromkeys(("POST /v1/chat/completions", "POST /v1/completions", "POST /generate"), ALWAYS),
+        "POST /v1/messages/count_tokens": Range(since="0.5.9"),
+    },
+    "embed": {**COMMON_ROUTES, "POST /v1/embeddings": ALWAYS},
 }
+"""What clients may reach, by the versions looked at. Left out: /v1/responses, which keeps every answer in memory
+(openai/serving_responses.py), /v1/rerank, which needs a model that ranks, and /v1/messages (since 0.5.9), which tells
+no usage along the way; the gateway translates it, and counts what a broken stream took."""
 
 
 class SGLang(Packaged):
@@ -189,7 +196,7 @@ class SGLang(Packaged):
             notes=notes,
             health_path="/health",
             metrics_path="/metrics",
-            routes=ROUTES[plan.task],
+            routes=tuple(route for route, versions in ROUTES[plan.task].items() if versions.holds(version)),
             grace_s=30.0,  # an estimate: workers of several GPUs end one after another
         )
 

@@ -75,11 +75,24 @@ LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 STREAMED = {"s3": ALWAYS, "gs": Range(since="0.10.2"), "az": Range(since="0.18.0")}
 """Clouds that its Run:ai loader reads (vllm/transformers_utils/runai_utils.py)."""
 
-COMMON_ROUTES = ("GET /health", "GET /v1/models", "POST /tokenize", "POST /detokenize")
-ROUTES = {
-    "generate": (*COMMON_ROUTES, "POST /v1/chat/completions", "POST /v1/completions"),
-    "embed": (*COMMON_ROUTES, "POST /v1/embeddings"),
+COMMON_ROUTES = dict.fromkeys(("GET /health", "GET /v1/models", "POST /tokenize", "POST /detokenize"), ALWAYS)
+ROUTES: dict[str, dict[str, Range]] = {
+    "generate": {
+        **COMMON_ROUTES,
+        **dict.fromkeys(("POST /v1/chat/completions", "POST /v1/completions"), ALWAYS),
+        "POST /v1/responses": Range(since="0.10.2"),
+    },
+    "embed": {
+        **COMMON_ROUTES,
+        "POST /v1/embeddings": ALWAYS,
+        **dict.fromkeys(("POST /v1/rerank", "POST /rerank"), Range(since="0.9.2")),
+    },
 }
+"""What clients may reach, by the versions looked at. An embedding model reranks by likeness
+(pooling/utils.py, enable_scoring_api). Left out: /v1/responses of 0.10.0, which keeps every answer, and /v1/messages
+(since 0.12.0), which tells no usage along the way; the gateway translates it, and counts what a broken stream took."""
+AUDIO_ROUTES = {"POST /v1/audio/transcriptions": ALWAYS, "POST /v1/audio/translations": Range(since="0.9.2")}
+"""Of models that hear and generate text; those that only chat about sounds answer them with an error."""
 GIB = 1 << 30
 
 
@@ -184,13 +197,20 @@ class Vllm(Packaged):
             notes=tuple(notes),
             health_path="/health",
             metrics_path="/metrics",
-            routes=ROUTES[plan.task],
+            routes=routes(facts, plan.task, version),
             grace_s=30.0,  # an estimate: workers of several GPUs end one after another
         )
 
     def measured(self, lines: list[str]) -> Measured | None:
         """What it printed about memory; None where that is nothing."""
         return measured(lines)
+
+
+def routes(facts: ModelFacts, task: str, version: str) -> tuple[str, ...]:
+    """Those of this version that a model like this one has."""
+    hears = task == "generate" and "audio" in facts.inputs
+    table = ROUTES[task] | (AUDIO_ROUTES if hears else {})
+    return tuple(route for route, versions in table.items() if versions.holds(version))
 
 
 def names_of(spec: Spec) -> list[str]:

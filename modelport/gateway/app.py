@@ -260,7 +260,7 @@ async def service(gateway: Gateway, request: Request, key: Key) -> None:
         route, path = gateway.bound(request), request.path
     else:
         parts = request.path.split("/", 3)
-        found = gateway.routes.by_name.get(parts[2]) or gateway.routes.by_id.get(parts[2])
+        found = gateway.routes.names.plain.get(parts[2])
         if found is None or len(parts) < 4:
             raise Unknown("There is no such service here.", NOT_FOUND)
         route, path = found, engine_path(request.path)

@@ -42,6 +42,7 @@ class Connection(asyncio.Protocol):
         self._body: list[bytes] = []
         self._body_bytes = 0
         self._header_bytes = 0
+        self._head_bytes = 0
         self._heard = False
         self._over = self._keep = self._paused = self._until_close = False
         self._error: UpstreamBroke | UpstreamSilent | None = None
@@ -180,6 +181,11 @@ class Connection(asyncio.Protocol):
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._break("not an HTTP answer")
+            return
+        if not self.status:  # an unfinished header, or 1xx answers without end
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEADER_BYTES:
+                self._break("header too large")
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._lost = True
@@ -206,9 +212,11 @@ class Connection(asyncio.Protocol):
         if status < 200:
             self.headers = []  # 100 Continue and the like: the answer is still to come
             return
+        if self._parser.get_http_version() not in ("1.0", "1.1"):
+            raise ValueError("unknown version")
         names = [name for name, _ in self.headers]
         chunked = self.header(b"transfer-encoding").lower() == b"chunked"
-        if b"transfer-encoding" in names and not chunked:
+        if names.count(b"transfer-encoding") != chunked:
             raise ValueError("unknown transfer encoding")
         self._until_close = not (chunked or b"content-length" in names or status in (204, 304))
         self.status = status

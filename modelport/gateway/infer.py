@@ -28,6 +28,7 @@ from modelport.store.keys import Key
 
 MEDIA_MARKS = (b'_url"', b'"input_', b'"image"', b'"file"', b'"audio"', b'"video"', b'_embeds"', b'"document"')
 """One of these stands in every body that brings media, unless an escape hides it."""
+SMALL_BYTES = 8 << 10
 CONTINUOUS = frozenset(("vllm", "sglang"))
 """Engines that tell a stream's usage with every event when they are asked to."""
 
@@ -53,7 +54,7 @@ class Inference:
 
     async def by_route(self, request: Request, route: Route, key: Key) -> None:
         """POST /v1/… where the service is given already: `model` may be absent, but not name another service."""
-        require_model(key, route.name)
+        require_model(key, route.name, request)
         path = request.path if request.connection.service_id else engine_path(request.path)
         surface = SURFACES[path]
         body = await self._body(request)
@@ -65,7 +66,7 @@ class Inference:
 
     async def generic(self, request: Request, route: Route, key: Key) -> None:
         """Any other path of an engine that its allow-list has. The body is not looked at."""
-        require_model(key, route.name)
+        require_model(key, route.name, request)
         path = request.path if request.connection.service_id else engine_path(request.path)
         body = await self._body(request)
         query = b"?" + request.query if request.query else b""
@@ -91,7 +92,8 @@ class Inference:
         """The body with its media looked at, and how many there are."""
         if body.count(b'"role"') > MAX_MESSAGES:
             raise ModelportError(f"The request body has more than {MAX_MESSAGES} messages.", param="messages")
-        if b"\\u00" not in body and not any(mark in body for mark in MEDIA_MARKS):
+        small = len(body) < SMALL_BYTES  # in a large body the marks take longer to find than all of it to decode
+        if small and b"\\u00" not in body and not any(mark in body for mark in MEDIA_MARKS):
             return body, 0
         decoded = msgspec.json.decode(body)
         changed, count = await admit_media(decoded, self._media)
@@ -185,7 +187,7 @@ class Inference:
         while True:
             upstream = route.pick(home)
             if upstream is None:
-                upstream = await self._hold(request, route)
+                upstream = await self._hold(request, route, home)
             visit = upstream.enter()
             try:
                 return upstream, visit, await upstream.connection()
@@ -197,13 +199,13 @@ class Inference:
             if route.routed.spec.failover is not None and route.pick(home) is None:
                 raise Unserved("unreachable", _unreachable(route))
 
-    async def _hold(self, request: Request, route: Route) -> Upstream:
+    async def _hold(self, request: Request, route: Route, home: bytes = b"") -> Upstream:
         try:
             route.refuse_while_broken()
         except ModelportError as error:
             raise Unserved("unreachable", error) from None
         try:
-            return await self._waking.hold(route, request)
+            return await self._waking.hold(route, request, home)
         except ModelportError as error:
             if request.begun:
                 raise
@@ -243,9 +245,10 @@ def engine_path(path: str) -> str:
     return "/" + path.split("/", 3)[3]
 
 
-def require_model(key: Key, name: str) -> None:
-    """Raises ModelportError (403) for a service the key is not for."""
-    if not may_use(key, name):
+def require_model(key: Key, name: str, request: Request) -> None:
+    """Raises ModelportError (403) for a service the key is not for, by its own name or the one in the path."""
+    asked = None if request.connection.service_id else request.path.split("/", 3)[2]
+    if not may_use(key, name, asked):
         raise ModelportError(f"This API key may not use the model '{name}'.", FORBIDDEN, param="model")
 
 

@@ -16,7 +16,7 @@ from uvicorn import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from modelport.errors import HEADERS_TOO_LARGE, TIMEOUT_BODY, ModelportError
+from modelport.errors import HEADERS_TOO_LARGE, TIMEOUT_BODY, TOO_LARGE, ModelportError
 from modelport.gateway.request import Request
 from modelport.settings import Settings
 
@@ -49,7 +49,7 @@ class ClientConnection(HttpToolsProtocol):
         self.idle_since = self.loop.time()
         self._reading_head = True
         self._head_bytes = 0
-        self._fed_bytes = 0
+        self._fed_bytes = self._body_bytes = self._framing_bytes = 0
         self._deadline: asyncio.TimerHandle | None = None
         self._refusal: ModelportError | None = None
 
@@ -97,8 +97,12 @@ class ClientConnection(HttpToolsProtocol):
                 self._refuse(self._too_long())
             elif self._deadline is None:
                 self._arm()
-        elif self._deadline is not None:
+            return
+        if self._deadline is not None:
             self._disarm()
+        self._framing_bytes += self._fed_bytes
+        if self._framing_bytes > self.settings.max_header_bytes + 8 * self._body_bytes:
+            self._refuse(ModelportError("The request's chunks hold more extensions than body.", TOO_LARGE))
 
     def pause_writing(self) -> None:
         self.write_paused_at = self.loop.time()
@@ -133,9 +137,11 @@ class ClientConnection(HttpToolsProtocol):
         self.url = b""
         self.headers = []
         self._reading_head = True
-        self._head_bytes = 0
+        self._head_bytes = self._body_bytes = self._framing_bytes = 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._reading_head:
+            return  # a trailer, after a chunked body: nobody reads those
         self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
@@ -154,6 +160,8 @@ class ClientConnection(HttpToolsProtocol):
         self._receiving = request
 
     def on_body(self, body: bytes) -> None:
+        self._fed_bytes -= len(body)
+        self._body_bytes += len(body)
         self._receiving.received(body)
 
     def on_message_complete(self) -> None:
@@ -170,19 +178,26 @@ class ClientConnection(HttpToolsProtocol):
             exact = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
             if exact > self.settings.max_header_bytes:
                 return self._too_long()
-        hosts = lengths = encodings = 0
+        hosts = lengths = encodings = credentials = 0
         for name, value in self.headers:
             if name == b"host":
                 hosts += 1
                 if not BAD_HOST.isdisjoint(value):
                     return ModelportError("The Host header holds a character that no host name has.")
+            elif name == b"authorization":
+                credentials += 1
             elif name == b"content-length":
                 lengths += 1
             elif name == b"transfer-encoding":
                 encodings += 1
                 if value.lower() != b"chunked":
                     return ModelportError("The only Transfer-Encoding a request may have is chunked.")
-        old = self.parser is not None and self.parser.get_http_version() == "1.0"  # which has no Host
+        if credentials > 1:
+            return ModelportError("A request may have one Authorization header.")
+        version = self.parser.get_http_version() if self.parser is not None else ""
+        if version not in ("1.0", "1.1"):
+            return ModelportError("This server speaks HTTP/1.1 and HTTP/1.0 only.")
+        old = version == "1.0"  # which has no Host
         if hosts > 1 or (hosts == 0 and not old):
             return ModelportError("A request must have exactly one Host header.")
         if lengths + encodings > 1:

@@ -110,23 +110,30 @@ class Passage:
     async def run(self) -> Usage | None:
         """Pass the answer on; what the engine says it took. Raises ModelportError for an answer that is an error,
         breaks off or does not come."""
+        failing = False
         try:
             status = await self._head()
             self.upstream.breaker.heard(status, time.monotonic())
             if not 200 <= status < 300:
+                failing = status >= 500  # which the breaker knows by now
                 raise await self._refusal(status)
             if self.connection.header(b"content-type").startswith(b"text/event-stream"):
                 await self._stream()
-                return self.usage
-            if self.request.begun:  # comments went out already, so only events may follow
+                said = self.usage
+            elif self.request.begun:  # comments went out already, so only events may follow
                 raise self._fault()
-            return await self._body(status)
+            else:
+                said = await self._body(status)
+            self.upstream.breaker.succeeded()
+            return said
         except UpstreamSilent:
-            self.upstream.breaker.failed(time.monotonic())
+            if not failing:
+                self.upstream.breaker.failed(time.monotonic())
             late = f"The engine of service '{self.service}' did not answer in time."
             raise ModelportError(late, ENGINE_TIMEOUT) from None
         except UpstreamBroke:
-            self.upstream.breaker.failed(time.monotonic())
+            if not failing:
+                self.upstream.breaker.failed(time.monotonic())
             raise self._fault() from None
         except ConnectFailed:
             raise self._fault() from None

@@ -191,6 +191,8 @@ class Request:
 
     def put(self, data: bytes) -> None:
         """Write at once, without waiting for a client that reads slowly."""
+        if not data:  # which would end a chunked answer
+            return
         if self.first_byte_s is None:
             self.first_byte_s = perf() - self.started
         if self._chunked:

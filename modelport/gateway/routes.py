@@ -120,11 +120,6 @@ class Routes:
             route.changed.set()
             route.changed.clear()
 
-    @property
-    def by_name(self) -> Mapping[str, Route]:
-        """By every name that stands for one service."""
-        return self.names.plain
-
     def failover(
         self, route: Route, why: Literal["failed", "unreachable", "full"], key: Key, tried: Sequence[Route]
     ) -> Route | None:

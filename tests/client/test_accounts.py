@@ -69,7 +69,7 @@ def test_all_of_it(client: Client, store: Store) -> None:
     assert client.put_alias(alias) == alias and client.list_aliases() == [alias]
     assert client.delete_alias("a/b c") == alias
     assert client.revoke_key(key.id).revoked_at
-    assert client.audit(3) == own.audit(3) and len(client.audit(100)) == 10
+    assert client.audit(3) == own.audit(3) and len(client.audit(100)) == 11
 
 
 def test_usage_takes_a_query(client: Client, store: Store) -> None:

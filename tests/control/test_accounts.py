@@ -71,7 +71,7 @@ def api(tmp_path: Path) -> Iterator[Api]:
 def test_every_route_needs_a_scope_and_no_scope_is_for_a_route_that_is_not_there(api: Api) -> None:
     routes = [route for route in api.app.routes if isinstance(route, APIRoute)]
     assert len(routes) == len(api.app.routes), "a plain Starlette route would be checked by nobody"
-    found = {(method, route.path.removeprefix(rest.PREFIX)) for route in routes for method in route.methods}
+    found = {(method, route.path.removeprefix(rest.PREFIX)) for route in routes for method in route.methods or ()}
     assert found == set(NEEDED)
 
 

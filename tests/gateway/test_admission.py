@@ -9,6 +9,9 @@ from modelport.gateway.surface import SURFACES
 from modelport.store import keys
 from tests.gateway.world import PLAIN, Engine, World, chat, until
 
+REFUSED = (401, 429)
+"""Wrong keys come often from here, so some of them meet the back-off."""
+
 
 def test_every_route_has_the_policy_written_here() -> None:
     inference = {
@@ -44,8 +47,7 @@ def test_no_route_but_health_answers_without_a_key(world: World, entry) -> None:
     path = entry.path + ("tiny/v1/models" if entry.path.endswith("/") else "")
     for headers in ({}, {"authorization": "Bearer mp-wrong"}, {"authorization": "Basic eA=="}, {"x-api-key": "mp-"}):
         answer = PLAIN.request(entry.methods[0], world.url + path, headers=headers)
-        # Wrong keys come too often here, so some of them meet the back-off instead.
-        assert answer.status_code in ((200,) if entry.policy is Policy.OPEN else (401, 429))
+        assert answer.status_code in ((200,) if entry.policy is Policy.OPEN else REFUSED)
         if answer.status_code == 401:
             assert answer.json()["error"].get("code") == (None if "messages" in path else "invalid_api_key")
             assert answer.headers["www-authenticate"] == "Bearer"
@@ -65,13 +67,13 @@ def test_a_key_works_as_bearer_and_as_x_api_key(world: World, engine: Engine) ->
 
 @pytest.mark.parametrize("text", [b"Bearer \xff\xfe", b"Bearer " + b"a" * 9000, b"Bearer mp-' OR 1=1 --", b"Bearer"])
 def test_strange_keys_are_refused_as_unknown(world: World, text: bytes) -> None:
-    assert PLAIN.get(world.url + "/v1/models", headers={b"authorization": text}).status_code == 401
+    assert PLAIN.get(world.url + "/v1/models", headers={b"authorization": text}).status_code in REFUSED
 
 
 def test_a_right_prefix_with_a_wrong_rest_is_refused(world: World) -> None:
     wrong = world.admin[:-1] + ("a" if world.admin[-1] != "a" else "b")
     for key in (wrong, world.admin[:11], world.admin + "x"):
-        assert PLAIN.get(world.url + "/v1/models", headers={"x-api-key": key}).status_code == 401
+        assert PLAIN.get(world.url + "/v1/models", headers={"x-api-key": key}).status_code in REFUSED
 
 
 def test_an_expired_key_is_told_so(world: World) -> None:

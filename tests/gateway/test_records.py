@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from modelport.gateway import requestlog
-from modelport.gateway.requestlog import Line, RequestLog
+from modelport.gateway.requestlog import RequestLog
 from modelport.store import gateways, keys
 from tests.gateway.world import World, chat, until
 

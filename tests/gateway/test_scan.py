@@ -96,7 +96,7 @@ def test_names_inside_values_are_no_keys() -> None:
 
 
 def test_a_body_that_cannot_be_checked_cheaply_is_refused() -> None:
-    body = b'{"model":"a","x":{"model":[' + b"[]," * 300_000 + b"[]]}}"
+    body = b'{ "model": "a", "x": { "model": [' + b"[]," * 300_000 + b"[]]}     }"
     with pytest.raises(ModelportError, match="too many values"):
         scan(body, CHAT, needs_model=True)
 

@@ -73,11 +73,11 @@ def test_a_held_request_goes_on_soon_after_the_engine_is_ready(world: World) -> 
 
 
 def test_a_held_request_keeps_its_service_from_going_idle(world: World) -> None:
-    service = world.service("wanted", state=S.STARTING, wake_timeout=1.5)
+    service = world.service("held-wanted", state=S.STARTING, wake_timeout=1.5)
     with world.store.read() as tx:
         assert service.id not in gateways.last_requests(tx)
     before = time.time()
-    post(world, "wanted")
+    post(world, "held-wanted")
     with world.store.read() as tx:
         assert gateways.last_requests(tx)[service.id] > before
 

@@ -250,7 +250,8 @@ class World:
     def usage(self, service: str) -> Any:
         """The sums of one service, once the gateway wrote them down."""
         with self.store.read() as tx:
-            return next(iter(usage.report(tx, UsageQuery(by=("service",), service=service))), None)
+            rows = usage.report(tx, UsageQuery(by=("service",)))
+            return next((row for row in rows if row.service == service), None)
 
     def lines(self) -> list[dict[str, Any]]:
         """The request log so far."""

@@ -75,7 +75,7 @@ ODD = {
 
 
 def ask(world: World, nonce: str) -> tuple[int, str]:
-    answer = world.http.post("/v1/chat/completions", json=chat("noted", nonce=nonce))
+    answer = world.http.post("/v1/chat/completions", json=chat("noted", nonce=nonce), timeout=8)
     return answer.status_code, answer.text
 
 

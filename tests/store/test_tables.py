@@ -1,6 +1,10 @@
 """What each table's verbs promise."""
 
+import hmac
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from modelport.domain.instance import Exit, Instance
 from modelport.domain.key import KeySpec
@@ -121,3 +125,9 @@ def test_the_estimate_is_the_median_of_the_last_five_starts(store: Store) -> Non
         for seconds in (900, 900, 1, 2, 3, 4, 50):
             starts.record(tx, model="m", engine="e", seconds=seconds, planned_bytes=None, measured_bytes=None, now=1)
         assert starts.estimates(tx) == {"m": 3}
+
+
+@given(st.binary(max_size=200), st.text(max_size=100))
+def test_a_keys_digest_is_the_standard_hmac(pepper: bytes, key: str) -> None:
+    text = key.encode("utf-8", "replace").decode()
+    assert keys.digest(pepper, text) == hmac.digest(pepper, text.encode(), "sha256")

@@ -1,4 +1,4 @@
-"""What many write first: FastAPI in front, httpx behind. Key check, model to address, usage from the tail, one log line."""
+"""What many write first: FastAPI in front, httpx behind. Key check, model to address, usage of the tail, a log line."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ KEYS = {hashlib.sha256(b"sk-bench-0123456789abcdef").digest(): "bench"}
 UPSTREAMS = {"stub-model": os.environ["BENCH_STUB"]}
 DROPPED = {"connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "host", "authorization",
            "content-length", "expect", "accept-encoding", "server", "date"}  # fmt: skip
-LOG = open(os.environ["BENCH_LOG"], "a", buffering=1 << 16)
+LOG = open(os.environ["BENCH_LOG"], "a", buffering=1 << 16)  # noqa: SIM115 - open as long as the process
 
 
 class Asked(msgspec.Struct):
