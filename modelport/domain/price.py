@@ -3,6 +3,7 @@
 import math
 from typing import Annotated
 
+import msgspec
 from pydantic import BaseModel, ConfigDict, Field
 
 from modelport.domain.amounts import Amounts
@@ -33,15 +34,43 @@ class Price(BaseModel):
 
     def nano(self, used: Amounts) -> int:
         """What `used` costs, in billionths, rounded up. `used.gpu_ms` is the request's share of its replica."""
-        cached = self.input if self.cached is None else self.cached
-        total = (
-            max(0, used.input_tokens - used.cached_tokens) * self.input * 1000
-            + used.cached_tokens * cached * 1000
-            + used.output_tokens * self.output * 1000
-            + used.requests * self.request * NANO
-            + used.audio_ms * self.audio_minute * NANO / 60_000
-            + used.characters * self.characters * 1000
-            + used.images * self.image * NANO
-            + used.gpu_ms * self.gpu_hour * NANO / 3_600_000
-        )
-        return math.ceil(round(total, 3))
+        return rates(self).nano(used)
+
+
+class Rates(msgspec.Struct, frozen=True):
+    """A price in billionths for each step, in the order of Amounts; parts that cost nothing are left out."""
+
+    parts: tuple[tuple[str, float], ...]
+    cached: float
+    """What a cached input token costs beyond an uncached one: less than 0 where it is cheaper."""
+    dearest_cached: float
+    """The same for a bound: 0 where it is cheaper, since nothing may be cached."""
+
+    def nano(self, used: Amounts) -> int:
+        """What `used` costs, rounded up."""
+        total = used.cached_tokens * self.cached if self.cached else 0.0
+        for name, rate in self.parts:
+            total += getattr(used, name) * rate
+        return math.ceil(round(total, 3)) if total else 0
+
+    def dearest(self, bound: Amounts) -> int:
+        """What no more than `bound` costs at most."""
+        total = bound.cached_tokens * self.dearest_cached
+        for name, rate in self.parts:
+            total += getattr(bound, name) * rate
+        return math.ceil(round(total, 3)) if total else 0
+
+
+def rates(price: Price) -> Rates:
+    """A price made ready for many requests."""
+    each = {
+        "input_tokens": price.input * 1000,
+        "output_tokens": price.output * 1000,
+        "requests": price.request * NANO,
+        "audio_ms": price.audio_minute * NANO / 60_000,
+        "characters": price.characters * 1000,
+        "images": price.image * NANO,
+        "gpu_ms": price.gpu_hour * NANO / 3_600_000,
+    }
+    cached = 0.0 if price.cached is None else (price.cached - price.input) * 1000
+    return Rates(tuple((name, rate) for name, rate in each.items() if rate), cached, max(0.0, cached))

@@ -7,6 +7,7 @@ variable is ignored, an unknown flag ends the program (llama.cpp: common/arg.cpp
 import os
 import shutil
 import sys
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from modelport.domain.plan import Device, Plan
 from modelport.domain.spec import Spec
 from modelport.engines import source
 from modelport.engines.caveat import caveats
-from modelport.engines.flags import extra
+from modelport.engines.flags import Range, extra
 from modelport.engines.measure_llamacpp import measured
 from modelport.engines.refused_llamacpp import REFUSED
 from modelport.errors import ModelportError
@@ -28,7 +29,10 @@ ROUTES = {
     "generate": (*COMMON_ROUTES, "POST /v1/chat/completions", "POST /v1/completions", "POST /apply-template"),
     "embed": (*COMMON_ROUTES, "POST /v1/embeddings"),
 }
-"""What clients may reach of the server. Left out on purpose: /props and /slots, which show paths and prompts."""
+"""What clients may reach of the server. Left out on purpose: /props and /slots, which show paths and prompts;
+/v1/messages, which not every build has and the gateway translates; /v1/rerank, which needs a model that ranks."""
+PACKAGE_ROUTES = {"POST /v1/responses": Range(since="2026.10")}
+"""Of the generating server in the xllamacpp package: a llama-server on PATH does not say which build it is."""
 
 
 MOST_PARALLEL = 256
@@ -130,12 +134,19 @@ class LlamaCpp:
             secret_env={"LLAMA_API_KEY": ENGINE_KEY},
             notes=(*self.check(facts, spec, plan.device), *caveats(self.name, facts, plan, spec)),
             health_path="/health",
-            routes=ROUTES[plan.task],
+            routes=(*ROUTES[plan.task], *(() if binary or spec.accelerators else package_routes(plan.task))),
         )
 
     def measured(self, lines: list[str]) -> Measured | None:
         """What it printed about memory; None where that is nothing."""
         return measured(lines)
+
+
+def package_routes(task: str) -> tuple[str, ...]:
+    """Those that the installed xllamacpp has besides."""
+    if task != "generate":
+        return ()
+    return tuple(route for route, versions in PACKAGE_ROUTES.items() if versions.holds(version("xllamacpp")))
 
 
 def split_argv(plan: Plan) -> list[str]:

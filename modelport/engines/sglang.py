@@ -76,7 +76,7 @@ COMMON_ROUTES = dict.fromkeys(("GET /health", "GET /v1/models"), ALWAYS)
 ROUTES: dict[str, dict[str, Range]] = {
     "generate": {
         **COMMON_ROUTES,
-        **dict.fromkeys(("POST /v1/chat/completions", "POST /v1/completions", "POST /generate"), ALWAYS),
+        **dict.fromkeys(("POST /v1/chat/completions", "POST /v1/completions"), ALWAYS),
         "POST /v1/messages/count_tokens": Range(since="0.5.9"),
     },
     "embed": {**COMMON_ROUTES, "POST /v1/embeddings": ALWAYS},

@@ -161,11 +161,11 @@ class Accounts:
         status = passage.connection.status
         if said is None and status >= 300:  # refused by its engine, which says nothing of what that took
             taken = Amounts(gpu_ms=math.ceil(account.gpu_s * 1000))
-            taken.money_nano = account.route.routed.spec.price.nano(taken)
+            taken.money_nano = account.route.routed.rates.nano(taken)
             return taken, False
         return used(
-            account.bound, said, account.route.routed.spec.price, account.gpu_s,
-            answer_bytes=passage.sent_bytes, events=passage.events, whole=account.whole,
+            account.bound, said, account.route.routed.rates, account.gpu_s,
+            answer_bytes=passage.sent_bytes, events=passage.events, later=passage.later, whole=account.whole,
         )  # fmt: skip
 
 

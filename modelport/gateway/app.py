@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
+from urllib.parse import unquote
 
 from modelport.errors import (
     BAD_HOST,
@@ -228,7 +229,7 @@ async def models(gateway: Gateway, request: Request, key: Key) -> None:
 
 
 async def model(gateway: Gateway, request: Request, key: Key) -> None:
-    name = request.path.removeprefix("/v1/models/")
+    name = unquote(request.path.removeprefix("/v1/models/"))  # SDKs write the `/` of a name as %2F
     for known, route in visible(gateway, request, key):
         if known == name:
             request.answer(200, encode(_model(known, route)))

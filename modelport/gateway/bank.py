@@ -23,9 +23,9 @@ class StoreBank:
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._give_back, keeps)
 
     def _take(self, wants: Sequence[Want]) -> Sequence[Taken]:
-        with self._store.write() as tx:
+        with self._store.write(alone=False) as tx:
             return leases.take(tx, self._id, wants)
 
     def _give_back(self, keeps: Mapping[BudgetPeriod, int]) -> Mapping[BudgetPeriod, int]:
-        with self._store.write() as tx:
+        with self._store.write(alone=False) as tx:
             return leases.give_back(tx, self._id, keeps)

@@ -4,22 +4,22 @@ A stream is kept as the text that its events make together, which is also the on
 pieces.
 """
 
-import re
 from typing import Any
 
 import msgspec
 
-from modelport.gateway.redact import redacted, without_last_word
+from modelport.gateway.redact import redacted
 from modelport.gateway.requestlog import Line, encode
 
 KEPT_BYTES = 64 << 10
 """Of a request and of an answer, each."""
 WAITING = 1000
 """Requests whose text waits for the store; later ones are dropped and counted."""
-_WINDOW = 2 * KEPT_BYTES
-"""What is looked at beyond what may be kept: redaction makes text shorter."""
-_MEDIA = re.compile(rb"(?:[A-Za-z0-9+/_-]|\\/){256,}")
+_RUN = 256
 """Base64: no prose and no identifier runs on for so long."""
+_BASE64 = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_=\\")
+"""With the backslash, for the slashes and line breaks that JSON escapes."""
+_FLAT = bytes(ord("x") if byte in _BASE64 else ord(" ") for byte in range(256))
 _SSE = (b"data:", b"event:", b"id:", b"retry:", b":")
 _LONGEST_EVENT = 1 << 20
 
@@ -58,7 +58,7 @@ class _Event(msgspec.Struct):
     index: int = 0
     choices: list[_Choice] | None = None
     delta: _Delta | str | None = None
-    error: msgspec.Raw | None = None
+    error: msgspec.Raw = msgspec.Raw(b"null")
 
 
 _decode = msgspec.json.Decoder(_Event).decode
@@ -69,22 +69,22 @@ class Bodies:
     """One request's. `note` and `tee` are called on the loop and keep little more than KEPT_BYTES each; `row`, which
     does the work, on the writing thread."""
 
-    __slots__ = ("_events", "_request", "_request_bytes", "_rest", "_said", "_said_bytes", "_sse", "_text_bytes")
+    __slots__ = ("_asked", "_asked_bytes", "_events", "_rest", "_said", "_said_bytes", "_sse", "_text_length")
 
     def __init__(self) -> None:
-        self._request = b""
-        self._request_bytes = 0
+        self._asked = (b"", False)
+        self._asked_bytes = 0
         self._said: list[bytes] = []
         self._said_bytes = 0
         self._sse: bool | None = None
         self._rest = b""
         self._events: dict[str, list[str]] = {}
-        self._text_bytes = 0
+        self._text_length = 0
 
     def note(self, body: bytes) -> None:
         """The request's body, whole."""
-        self._request = without_media(body)
-        self._request_bytes = len(body)
+        self._asked = without_media(body)
+        self._asked_bytes = len(body)
 
     def tee(self, data: bytes) -> None:
         """A piece of the answer, as the client gets it."""
@@ -92,23 +92,29 @@ class Bodies:
             self._sse = data.startswith(_SSE)
         if self._sse:
             self._hear(data)
-        elif self._said_bytes < _WINDOW:
-            self._said.append(data[:_WINDOW])
+        elif self._said_bytes < KEPT_BYTES:
+            self._said.append(data[:KEPT_BYTES])
         self._said_bytes += len(data)
 
     def row(self, line: Line) -> dict[str, Any]:
         """For the table `bodies`, with the request's line in the log."""
+        asked, cut = self._asked
         return {
             "id": line.id,
             "at": line.at,
             "key_id": line.key_id,
-            "request": _kept(self._request, self._request_bytes),
-            "response": self._streamed() if self._sse else _kept(without_media(b"".join(self._said)), self._said_bytes),
+            "request": _kept(asked, cut, self._asked_bytes),
+            "response": self._streamed() if self._sse else self._whole(),
         }
+
+    def _whole(self) -> str:
+        said = b"".join(self._said)
+        kept, cut = without_media(said)
+        return _kept(kept, cut or len(said) < self._said_bytes, self._said_bytes)
 
     def _hear(self, data: bytes) -> None:
         """What the events add to each text."""
-        if self._text_bytes >= _WINDOW:
+        if self._text_length >= KEPT_BYTES:
             return
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
@@ -132,7 +138,7 @@ class Bodies:
             self._add(event.type.removesuffix(".delta"), event.delta)
         elif event.delta is not None:
             self._delta(f"{event.index}." if event.index else "", event.delta)
-        if event.error is not None:
+        if event.error != msgspec.Raw(b"null"):
             self._add("error", bytes(event.error).decode("utf-8", "replace"))
 
     def _delta(self, prefix: str, delta: _Delta) -> None:
@@ -147,65 +153,51 @@ class Bodies:
     def _add(self, name: str, text: str) -> None:
         if text:
             self._events.setdefault(name, []).append(text)
-            self._text_bytes += len(text)
+            self._text_length += len(text)
 
     def _streamed(self) -> str:
         """The texts by where they stood in the events, as JSON."""
-        left = KEPT_BYTES
-        texts: dict[str, str] = {}
-        for name, pieces in self._events.items():
-            text = "".join(pieces)
-            if self._text_bytes >= _WINDOW:
-                text = without_last_word(text)
-            text = redacted(text)
-            texts[name] = text[:left]
-            left -= len(texts[name])
-        cut = {"cut": f"{self._said_bytes} bytes of events in all"} if not left or self._text_bytes >= _WINDOW else {}
-        return _clean(encode({**texts, **cut}).decode("utf-8", "replace"))
+        cut = self._text_length >= KEPT_BYTES
+        texts = {name: redacted("".join(pieces), cut=cut) for name, pieces in self._events.items()}
+        if cut:
+            texts["cut"] = f"{self._said_bytes} bytes of events in all"
+        return encode(texts).decode("utf-8", "replace")
 
 
-def without_media(body: bytes) -> bytes:
-    """The beginning of a body, with every long run of base64 given as its length. What is looked at is little, however
-    large the body: where a run ends, the quote after it says."""
+def without_media(body: bytes) -> tuple[bytes, bool]:
+    """The first KEPT_BYTES or so of a body, with every long run of base64 given as its length; and whether more came
+    after. However large the body, little of it is looked at: where a long run ends, the quote after it says."""
     parts: list[bytes] = []
     size = at = 0
-    while at < len(body) and size < _WINDOW:
-        end = min(len(body), at + _WINDOW - size)
-        found = _MEDIA.search(body, at, min(len(body), end + 256))
-        piece = body[at : found.start() if found else end]
-        parts.append(piece)
-        size += len(piece)
-        at += len(piece)
-        if found:
-            quote = body.find(b'"', found.end())
-            after = found.end() if found.end() < end else (len(body) if quote < 0 else quote)
-            mark = b"[%d bytes of base64]" % ((after - at) * 3 // 4)
-            parts.append(mark)
-            size += len(mark)
-            at = after
-    return b"".join(parts)
+    while at < len(body) and size < KEPT_BYTES:
+        window = body[at : at + KEPT_BYTES - size + _RUN].translate(_FLAT)
+        begins = window.find(b"x" * _RUN)
+        if begins < 0:
+            parts.append(body[at : at + KEPT_BYTES - size])
+            size += len(parts[-1])
+            at += len(parts[-1])
+            continue
+        ends = window.find(b" ", begins)
+        if ends < 0:
+            quote = body.find(b'"', at + len(window))
+            ends = (len(body) if quote < 0 else quote) - at
+        parts += (body[at : at + begins], b"[%d bytes of base64]" % ((ends - begins) * 3 // 4))
+        size += begins + len(parts[-1])
+        at += ends
+    return b"".join(parts), at < len(body)
 
 
-def _kept(data: bytes, whole_bytes: int) -> str:
-    """At most KEPT_BYTES of text, redacted; of what is no text, how long it was. `data` is the beginning of the whole."""
-    cut = len(data) >= _WINDOW
+def _kept(data: bytes, cut: bool, whole_bytes: int) -> str:
+    """Text, redacted; of what is no text, how long it was."""
     try:
-        text = data.decode("utf-8", "strict")
+        text = data.decode()
     except UnicodeDecodeError as error:
-        if not cut or error.start < len(data) - 4:
+        if not cut or error.start < len(data) - 4:  # else the cut went through a letter
             return f"[{whole_bytes} bytes that are no text]"
         text = data[: error.start].decode()
     if "\0" in text:
         return f"[{whole_bytes} bytes that are no text]"
-    text = redacted(without_last_word(text) if cut else text)
-    if cut or len(text) > KEPT_BYTES:
-        text = f"{text[:KEPT_BYTES]}… [cut: {whole_bytes} bytes in all]"
-    return text
-
-
-def _clean(text: str) -> str:
-    """Without what PostgreSQL's text cannot hold."""
-    return text.replace("\0", "").replace("\\u0000", "")
+    return redacted(text, cut=cut) + (f"… [cut: {whole_bytes} bytes in all]" if cut else "")
 
 
 class Waiting:

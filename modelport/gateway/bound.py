@@ -3,7 +3,7 @@
 import math
 
 from modelport.domain.amounts import Amounts
-from modelport.domain.price import Price
+from modelport.domain.price import Rates
 from modelport.gateway.scan import Scan
 from modelport.gateway.surface import UNCOUNTED, Surface
 from modelport.gateway.usage import Usage
@@ -20,6 +20,8 @@ LONGEST_S = 3600.0
 """How long a request without a deadline may go on."""
 BYTES_A_TOKEN = 4
 """Of an answer in English, for estimates; a bound counts a token a byte, since no tokenizer makes more."""
+LAST_EVENTS = 2
+"""What comes after the usage of a stream that ended well: `message_stop`, `[DONE]`."""
 
 
 def worst(found: Scan, surface: Surface, service: Routed, media: int, deadline_s: float) -> Amounts:
@@ -31,7 +33,7 @@ def worst(found: Scan, surface: Surface, service: Routed, media: int, deadline_s
     context = service.context_tokens or UNKNOWN_CONTEXT
     made = Amounts(characters=found.characters, images=found.images, audio_ms=found.audio_ms)
     if surface.output != "media" and surface.path not in UNCOUNTED:
-        messages = found.body.count(b'"role"')
+        messages = found.messages or 0
         bytes_bound = len(found.body) + TEMPLATE_TOKENS + MESSAGE_TOKENS * messages + MEDIA_TOKENS * media
         made.input_tokens = min(bytes_bound, context * found.prompts) if surface.output == "tokens" else bytes_bound
     if surface.output == "tokens":
@@ -40,39 +42,46 @@ def worst(found: Scan, surface: Surface, service: Routed, media: int, deadline_s
     made.cached_tokens = made.input_tokens
     made.reasoning_tokens = made.output_tokens
     made.gpu_ms = math.ceil((deadline_s or LONGEST_S) * 1000) * max(1, service.gpus)
-    made.money_nano = _dearest(made, service.spec.price)
+    made.money_nano = service.rates.dearest(made)
     return made
 
 
-def _dearest(made: Amounts, price: Price) -> int:
-    """What it costs at most: as if nothing was cached, unless cached tokens cost more."""
-    plain = Amounts(**{name: getattr(made, name) for name in made.__struct_fields__})
-    plain.cached_tokens = 0
-    return max(price.nano(plain), price.nano(made))
-
-
 def used(
-    bound: Amounts, said: Usage | None, price: Price, gpu_s: float, *, answer_bytes: int, events: int, whole: bool
+    bound: Amounts,
+    said: Usage | None,
+    price: Rates,
+    gpu_s: float,
+    *,
+    answer_bytes: int,
+    events: int,
+    later: int,
+    whole: bool,
 ) -> tuple[Amounts, bool]:
     """What a request that reached its engine took, and whether that is an estimate.
 
     The engine's own word is taken as it is, zero too. Without it, a stream counts a token an event and any other
-    answer one for BYTES_A_TOKEN bytes; input then counts one for as many bytes of the body. An answer that was not
-    waited for (`whole` is False and nothing of it was seen) counts as its bound.
+    answer one for BYTES_A_TOKEN bytes; input then counts one for as many bytes of the body. A stream that went on
+    after the engine's last word counts its `later` events too: Anthropic's says one output token when it begins, and
+    the rest when it ends. An answer that was not waited for (`whole` is False and nothing of it was seen) counts as
+    its bound.
     """
     made = Amounts(characters=bound.characters, images=bound.images, audio_ms=bound.audio_ms)
     made.gpu_ms = math.ceil(gpu_s * 1000)
     estimated = said is None and (bound.input_tokens > 0 or bound.audio_ms > 0)
+    seen = min(events or math.ceil(answer_bytes / BYTES_A_TOKEN), bound.output_tokens)
     if said is not None:
         made.input_tokens, made.output_tokens = said.input, said.output
         made.cached_tokens, made.reasoning_tokens = said.cached, said.reasoning
-        if said.seconds is not None:
-            made.audio_ms = math.ceil(said.seconds * 1000)
+        if said.audio_ms is not None:
+            made.audio_ms = said.audio_ms
+        elif not said.tells_output and seen and said.total_tokens is None:
+            made.output_tokens, estimated = seen, True
+        elif later > (LAST_EVENTS if whole else 0):
+            made.output_tokens, estimated = said.output + later, True
     elif not whole and not events:
         made.input_tokens, made.output_tokens = bound.input_tokens, bound.output_tokens
     else:
         made.input_tokens = math.ceil(bound.input_tokens / BYTES_A_TOKEN)
-        out = events or math.ceil(answer_bytes / BYTES_A_TOKEN)
-        made.output_tokens = min(out, bound.output_tokens)
+        made.output_tokens = seen
     made.money_nano = price.nano(made)
     return made, estimated

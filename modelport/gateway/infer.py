@@ -18,7 +18,7 @@ from modelport.gateway.names import may_use
 from modelport.gateway.relay import Passage, payload
 from modelport.gateway.request import Request, encode, perf
 from modelport.gateway.routes import Route, Routes
-from modelport.gateway.scan import MAX_MESSAGES, Scan, scan, usage_options, with_fields
+from modelport.gateway.scan import MAX_MESSAGES, SMALL_BYTES, Scan, scan, usage_options, with_fields
 from modelport.gateway.surface import CHAT, SURFACES, Surface, other
 from modelport.gateway.upstream import ConnectFailed, Upstream, Visit
 from modelport.gateway.wake import Waking
@@ -26,9 +26,6 @@ from modelport.gateway.watch import Watch
 from modelport.settings import Settings
 from modelport.store.keys import Key
 
-MEDIA_MARKS = (b'_url"', b'"input_', b'"image"', b'"file"', b'"audio"', b'"video"', b'_embeds"', b'"document"')
-"""One of these stands in every body that brings media, unless an escape hides it."""
-SMALL_BYTES = 8 << 10
 CONTINUOUS = frozenset(("vllm", "sglang"))
 """Engines that tell a stream's usage with every event when they are asked to."""
 
@@ -65,12 +62,19 @@ class Inference:
         await self._begin(request, route, key, surface, found)
 
     async def generic(self, request: Request, route: Route, key: Key) -> None:
-        """Any other path of an engine that its allow-list has. The body is not looked at."""
+        """Any other path of an engine that its allow-list has. Its body is looked at as any other: engines read
+        templates and fetch media on such routes too."""
         require_model(key, route.name, request)
         path = request.path if request.connection.service_id else engine_path(request.path)
         body = await self._body(request)
         query = b"?" + request.query if request.query else b""
-        await self._serve(request, route, key, other(path), Scan(body, None), path + query.decode("latin-1"), 0)
+        if route.known_routes and f"{request.method} {path}" not in route.known_routes:
+            raise no_route(route)
+        found, media = Scan(body, None), 0
+        if body:
+            found = scan(body, other(path), needs_model=False)
+            media = await self._check_media(found)
+        await self._serve(request, route, key, other(path), found, path + query.decode("latin-1"), media)
 
     def _scan(self, request: Request, surface: Surface, body: bytes, needs_model: bool) -> Scan:
         if surface.form:
@@ -85,19 +89,23 @@ class Inference:
         request.stream = found.stream
         media = 0
         if surface.media:
-            found.body, media = await self._check_media(found.body)
+            media = await self._check_media(found)
+            if (found.messages or 0) > MAX_MESSAGES:
+                raise ModelportError(f"The request has more than {MAX_MESSAGES} messages.", param="messages")
         await self._serve(request, route, key, surface, found, surface.path, media)
 
-    async def _check_media(self, body: bytes) -> tuple[bytes, int]:
-        """The body with its media looked at, and how many there are."""
-        if body.count(b'"role"') > MAX_MESSAGES:
-            raise ModelportError(f"The request body has more than {MAX_MESSAGES} messages.", param="messages")
-        small = len(body) < SMALL_BYTES  # in a large body the marks take longer to find than all of it to decode
-        if small and b"\\u00" not in body and not any(mark in body for mark in MEDIA_MARKS):
-            return body, 0
+    async def _check_media(self, found: Scan) -> int:
+        """Look at the media of a body, and count them and its messages. What the engine gets is what was looked at."""
+        body = found.body
+        if (found.messages is not None or len(body) < SMALL_BYTES) and not _may_have_media(body):
+            return 0
         decoded = msgspec.json.decode(body)
+        messages = decoded.get("messages")
+        found.messages = len(messages) if isinstance(messages, list) else 0
         changed, count = await admit_media(decoded, self._media)
-        return (encode(decoded) if changed else body), count.items
+        if changed:
+            found.body = encode(decoded)
+        return count.items
 
     async def _serve(
         self, request: Request, route: Route, key: Key, surface: Surface, found: Scan, target: str, media: int
@@ -151,7 +159,8 @@ class Inference:
             ]
             body = with_fields(found.body, fields, present) if fields else found.body
             passage = Passage(request, upstream, connection, payload(request, upstream, target, body), route.name)
-            passage.hide = (found.stream and not found.asked_usage, continuous and not found.asked_continuous)
+            hide = found.stream and surface.usage_option and not found.asked_usage
+            passage.hide = (hide, continuous and not found.asked_continuous)
             passage.translated = messages
             account.passage = passage
             request.queue_s = perf() - request.started
@@ -237,7 +246,26 @@ def _translation(request: Request, route: Route, surface: Surface, target: str, 
         return None
     if surface.path.startswith("/v1/messages") and f"POST {CHAT.path}" in listed:
         return Messages(request, found)
-    raise ModelportError(f"Service '{route.name}' has no such route.", NOT_FOUND)
+    raise no_route(route)
+
+
+def no_route(route: Route) -> ModelportError:
+    return ModelportError(f"Service '{route.name}' has no such route.", NOT_FOUND)
+
+
+def _may_have_media(body: bytes) -> bool:
+    """Whether one of the words stands in it that all media come with, or an escape that could hide one."""
+    return (
+        b'_url"' in body
+        or b'"image"' in body
+        or b'"input_' in body
+        or b'"file"' in body
+        or b'"audio"' in body
+        or b'"video"' in body
+        or b'"document"' in body
+        or b'_embeds"' in body
+        or b"\\u00" in body
+    )
 
 
 def engine_path(path: str) -> str:

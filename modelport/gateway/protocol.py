@@ -26,6 +26,15 @@ if TYPE_CHECKING:
 BAD_HOST = frozenset(b"/?#@\\ \t")
 """Characters that make two parsers disagree on what the host is."""
 
+ONCE = {
+    b"host": "A request must have exactly one Host header.",
+    b"authorization": "A request may have one Authorization header.",
+    b"x-api-key": "A request may have one x-api-key header.",
+    b"content-length": "A request must give its body's length in one way, once.",
+    b"transfer-encoding": "A request must give its body's length in one way, once.",
+}
+"""Headers of which two servers could read different ones."""
+
 
 class ClientConnection(HttpToolsProtocol):
     """One client's connection. `service_id` binds it to one service where it came in on that service's own port."""
@@ -47,6 +56,7 @@ class ClientConnection(HttpToolsProtocol):
         self.write_paused_at: float | None = None
         """When the client stopped reading; None while it reads."""
         self.idle_since = self.loop.time()
+        self._named: dict[bytes, bytes] = {}
         self._reading_head = True
         self._head_bytes = 0
         self._fed_bytes = self._body_bytes = self._framing_bytes = 0
@@ -151,7 +161,7 @@ class ClientConnection(HttpToolsProtocol):
         self._reading_head = False
         parser = cast(httptools.HttpRequestParser, self.parser)
         keep_alive = parser.get_http_version() != "1.0" and parser.should_keep_alive()
-        request = Request(self, parser.get_method().decode("ascii"), self.url, self.headers, keep_alive)
+        request = Request(self, parser.get_method().decode("ascii"), self.url, self._named, keep_alive)
         if self.busy or self.waiting:
             self.flow.pause_reading()  # a next request came early: it waits for its turn
             self.waiting.append(request)
@@ -178,30 +188,26 @@ class ClientConnection(HttpToolsProtocol):
             exact = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
             if exact > self.settings.max_header_bytes:
                 return self._too_long()
-        hosts = lengths = encodings = credentials = 0
-        for name, value in self.headers:
-            if name == b"host":
-                hosts += 1
-                if not BAD_HOST.isdisjoint(value):
-                    return ModelportError("The Host header holds a character that no host name has.")
-            elif name == b"authorization":
-                credentials += 1
-            elif name == b"content-length":
-                lengths += 1
-            elif name == b"transfer-encoding":
-                encodings += 1
-                if value.lower() != b"chunked":
-                    return ModelportError("The only Transfer-Encoding a request may have is chunked.")
-        if credentials > 1:
-            return ModelportError("A request may have one Authorization header.")
+        named = self._named = dict(self.headers)
+        if len(named) != len(self.headers):
+            names = [name for name, _ in self.headers]
+            for name, sentence in ONCE.items():
+                if names.count(name) > 1:
+                    return ModelportError(sentence)
         version = self.parser.get_http_version() if self.parser is not None else ""
         if version not in ("1.0", "1.1"):
             return ModelportError("This server speaks HTTP/1.1 and HTTP/1.0 only.")
-        old = version == "1.0"  # which has no Host
-        if hosts > 1 or (hosts == 0 and not old):
-            return ModelportError("A request must have exactly one Host header.")
-        if lengths + encodings > 1:
-            return ModelportError("A request must give its body's length in one way, once.")
+        host = named.get(b"host")
+        if host is None:
+            if version == "1.1":  # 1.0 has none
+                return ModelportError(ONCE[b"host"])
+        elif not BAD_HOST.isdisjoint(host):
+            return ModelportError("The Host header holds a character that no host name has.")
+        if (encoding := named.get(b"transfer-encoding")) is not None:
+            if encoding.lower() != b"chunked":
+                return ModelportError("The only Transfer-Encoding a request may have is chunked.")
+            if b"content-length" in named:
+                return ModelportError(ONCE[b"content-length"])
         if self.parser is not None and self.parser.should_upgrade():  # its body would be lost
             return ModelportError("This server does not upgrade connections to another protocol.")
         if not self.url.startswith(b"/"):

@@ -107,6 +107,11 @@ class Passage:
     def events(self) -> int:
         return self._events.count if self._events is not None else 0
 
+    @property
+    def later(self) -> int:
+        """Events since the engine last said what its answer took."""
+        return self._events.later if self._events is not None else 0
+
     async def run(self) -> Usage | None:
         """Pass the answer on; what the engine says it took. Raises ModelportError for an answer that is an error,
         breaks off or does not come."""
@@ -237,9 +242,10 @@ class Passage:
 
 def payload(request: Request, upstream: Upstream, target: str, body: bytes) -> bytes:
     """A request as an engine gets it."""
-    passed = b"".join(
-        b"%b: %b\r\n" % (name, value) for name in FORWARDED if (value := request.headers.get(name)) is not None
-    )
+    passed = b""
+    for name in FORWARDED:
+        if (value := request.headers.get(name)) is not None:
+            passed += b"%b: %b\r\n" % (name, value)
     return b"%b %b HTTP/1.1\r\n%b%bx-request-id: %b\r\ncontent-length: %d\r\n\r\n%b" % (
         request.method.encode(), target.encode("latin-1"), upstream.head, passed, request.shown_id.encode(), len(body),
         body,

@@ -43,12 +43,12 @@ def replay(
     `line_of` makes an interrupted request's line for the log (flagged as estimated), `insert` writes lines as rows; a
     row that is there already it leaves alone. Raises ModelportError (503) where store or journal cannot be used.
     """
-    with store.write() as tx:
+    with store.write(alone=False) as tx:
         applied = leases.register(tx, journal.gateway_id, now)
 
     def write(batch: Batch) -> int:
         if batch.lines:
-            with store.write() as tx:
+            with store.write(alone=False) as tx:
                 insert(tx, batch.lines)
                 leases.apply(tx, journal.gateway_id, batch.position, batch.charges, now)
         return len(batch.lines)
@@ -81,7 +81,7 @@ def replay(
             f"The journal {journal.directory} cannot be used: {error.strerror}.", NOT_READY, retry_after_s=5
         ) from None
     write(batch)
-    with store.write() as tx:
+    with store.write(alone=False) as tx:
         leases.give_back_all(tx, journal.gateway_id)
     journal.needed = journal.position
     return Replayed(settled, len(still_open), damaged)

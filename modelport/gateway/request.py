@@ -26,18 +26,40 @@ perf = time.perf_counter
 
 
 class Request:
-    """Fields below the line are filled as the request goes on its way; the log line is made of them at the end."""
+    """Filled as the request goes on its way; the log line is made of it at the end."""
 
-    __slots__ = (
-        "_arrived", "_chunked", "_head", "_parts", "_size", "_wants_body", "_whole", "_writable", "account", "begun",
-        "complete", "connection", "cut_off", "dialect", "extra", "first_byte_s", "headers",
-        "hold_until", "id", "instance_id", "keep_alive", "key", "method", "model", "more_body", "path", "query",
-        "queue_s", "route", "service", "service_id", "shown_id", "source", "sse", "started", "status", "stream",
-        "task",
-    )  # fmt: skip
+    # Most of these keep their defaults in most requests, which costs nothing this way.
+    begun = complete = sse = False
+    more_body = True
+    stream = False
+    cut_off = False
+    """Whether its deadline or a stalled client ended it, rather than the client."""
+    task: "asyncio.Task[None] | None" = None
+    source: "Connection | None" = None
+    """The engine's connection, while its answer goes straight on to the client."""
+    extra: tuple[Header, ...] = ()
+    """Headers that the answer gets whatever it is: limits, overhead."""
+    dialect: Any = None
+    """How errors are worded where it is not OpenAI's way: a function of error and request id."""
+    account: Any = None
+    """What it holds (account.py), once it was admitted."""
+    key: Any = None
+    id = shown_id = ""
+    route = "-"
+    model = service = service_id = instance_id = ""
+    status = 0
+    queue_s = 0.0
+    first_byte_s: float | None = None
+    hold_until: float | None = None
+    _size = 0
+    _whole: bytes | None = None
+    _wants_body = _chunked = False
+    _arrived: "asyncio.Future[None] | None" = None
+    _writable: "asyncio.Future[None] | None" = None
+    _head = b""
 
     def __init__(
-        self, connection: "ClientConnection", method: str, target: bytes, headers: list[Header], keep_alive: bool
+        self, connection: "ClientConnection", method: str, target: bytes, headers: dict[bytes, bytes], keep_alive: bool
     ) -> None:
         self.started = perf()
         self.connection = connection
@@ -45,42 +67,9 @@ class Request:
         path, _, self.query = target.partition(b"?")
         self.path = path.decode("latin-1")
         """As it came: never decoded, so that no second spelling reaches a route."""
-        self.headers: dict[bytes, bytes] = dict(headers)
+        self.headers = headers
         self.keep_alive = keep_alive
-        self.more_body = True
-        self.begun = self.complete = self.sse = False
         self._parts: list[bytes] = []
-        self._size = 0
-        self._whole: bytes | None = None
-        self._wants_body = False
-        self._arrived: asyncio.Future[None] | None = None
-        self._writable: asyncio.Future[None] | None = None
-        self._head = b""
-        self._chunked = False
-        self.task: asyncio.Task[None] | None = None
-        self.source: Connection | None = None
-        """The engine's connection, while its answer goes straight on to the client."""
-        self.extra: tuple[Header, ...] = ()
-        """Headers that the answer gets whatever it is: limits, overhead."""
-        self.dialect: Any = None
-        """How errors are worded where it is not OpenAI's way: a function of error and request id."""
-        self.id = self.shown_id = ""
-        # ---
-        self.key: Any = None
-        self.route = "-"
-        self.model = ""
-        self.service = ""
-        self.service_id = ""
-        self.instance_id = ""
-        self.status = 0
-        self.stream = False
-        self.cut_off = False
-        """Whether its deadline or a stalled client ended it, rather than the client."""
-        self.account: Any = None
-        """What it holds (account.py), once it was admitted."""
-        self.queue_s = 0.0
-        self.first_byte_s: float | None = None
-        self.hold_until: float | None = None
 
     def name(self, request_id: str) -> None:
         """Ours is unique and the usage row's key. A client may give its own to be shown, and may repeat it."""

@@ -5,7 +5,7 @@ twice, and engines differ on which one wins; so a body in which a key that is re
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,10 +19,11 @@ FORBIDDEN = (
     "api_base", "base_url", "api_key", "headers", "extra_headers", "extra_body", "extra_query", "chat_template",
     "custom_logit_processor", "custom_params", "logits_processors", "lora_path", "lora_request", "lora",
     "prompt_embeds", "input_embeds", "kv_transfer_params", "bootstrap_host", "bootstrap_port", "bootstrap_room",
-    "session_params", "n_predict", "n_cmpl",
+    "session_params", "n_predict", "n_cmpl", "background",
 )  # fmt: skip
 """Fields that reach past a request: at other servers, code, templates, files, pickled tensors (security.md S9), or
-past the caps that are counted by other names (llama.cpp's `n_predict`)."""
+past the caps that are counted by other names (llama.cpp's `n_predict`) or by an answer that says nothing yet
+(`background`)."""
 READ_ONCE = (
     b"model", b"stream", b"stream_options", b"max_tokens", b"max_completion_tokens", b"max_output_tokens", b"n",
     b"best_of", b"prompt", b"prompts", b"input", b"sampling_params", b"parameters",
@@ -40,7 +41,9 @@ MAX_CHOICES = 128
 MAX_PROMPTS = 2048
 """The most inputs of one request, as OpenAI's embeddings take."""
 MAX_MESSAGES = 10_000
-"""`role` keys in one body."""
+SMALL_BYTES = 8 << 10
+"""Up to this size a body is decoded at once; a larger one field by field, and as a whole only where media are looked
+for."""
 
 
 class _Options(msgspec.Struct):
@@ -68,17 +71,17 @@ class _Fields(msgspec.Struct):
     input: msgspec.Raw | UnsetType = UNSET
     sampling_params: _Sampling | None = None
     parameters: _Sampling | None = None
+    messages: list[msgspec.Raw] | UnsetType = UNSET
 
 
-_Body: type[_Fields] = msgspec.defstruct(  # type: ignore[assignment]
-    "_Body", [(name, msgspec.Raw | UnsetType, UNSET) for name in FORBIDDEN], bases=(_Fields,)
-)
-_decode = msgspec.json.Decoder(_Body).decode
+_decode = msgspec.json.Decoder(_Fields).decode
 _decode_top = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 SHORTEST_REPEAT = len('"n":1,')
+_FORBIDDEN = frozenset(FORBIDDEN)
+_READ = frozenset(_Fields.__struct_fields__) - {"messages"}
 _EXPECTED = {
     "model": "a string", "stream": "true or false", "stream_options": "an object", "sampling_params": "an object",
-    "parameters": "an object",
+    "parameters": "an object", "messages": "a list",
 }  # fmt: skip
 
 
@@ -97,6 +100,8 @@ class Scan:
     """The output cap asked for, for each choice."""
     choices: int = 1
     prompts: int = 1
+    messages: int | None = None
+    """None where they were not counted: in a large body."""
     characters: int = 0
     """Of text to be spoken."""
     images: int = 0
@@ -112,8 +117,9 @@ def scan(body: bytes, surface: Surface, *, needs_model: bool, allowed: Collectio
     try:
         if not body.isascii():
             body.decode()
-        found = _decode(body)
-        if _may_repeat(body):
+        top = _decode_top(body)
+        found = _decode(body if len(body) < SMALL_BYTES else _read_only(top))
+        if _may_repeat(body, top):
             _refuse_repeated(body)
     except UnicodeDecodeError as error:
         raise ModelportError(f"The request body is not valid UTF-8 (byte {error.start}).") from None
@@ -124,7 +130,8 @@ def scan(body: bytes, surface: Surface, *, needs_model: bool, allowed: Collectio
     except msgspec.DecodeError as error:
         where = re.search(r"\(byte \d+\)", str(error))
         raise ModelportError(f"The request body is not valid JSON{' ' + where[0] if where else ''}.") from None
-    refuse_forbidden(found, allowed)
+    if not _FORBIDDEN.isdisjoint(top):
+        _refuse_forbidden(top, allowed)
     model = None if found.model is UNSET else str(found.model)
     if model is None and needs_model:
         raise ModelportError("The request body lacks 'model', the name of the service to use.", param="model")
@@ -132,6 +139,8 @@ def scan(body: bytes, surface: Surface, *, needs_model: bool, allowed: Collectio
     made = Scan(body, model)
     made.stream = bool(found.stream)
     made.has_options = options is not UNSET
+    if found.messages is not UNSET:
+        made.messages = len(found.messages)
     if isinstance(options, _Options):
         made.asked_usage = bool(options.include_usage)
         made.asked_continuous = made.asked_usage and bool(options.continuous_usage_stats)
@@ -139,11 +148,16 @@ def scan(body: bytes, surface: Surface, *, needs_model: bool, allowed: Collectio
     return made
 
 
-def refuse_forbidden(found: object, allowed: Collection[str]) -> None:
+def _refuse_forbidden(top: Collection[str], allowed: Collection[str]) -> None:
     """Raises ModelportError (400) for a field of FORBIDDEN that the service does not allow."""
     for name in FORBIDDEN:
-        if getattr(found, name) is not UNSET and name not in allowed:
+        if name in top and name not in allowed:
             raise ModelportError(f"The field '{name}' is not taken here; leave it out.", param=name)
+
+
+def _read_only(top: Mapping[str, msgspec.Raw]) -> bytes:
+    """A large body without what is not read here."""
+    return b"{%b}" % b",".join(b'"%b":%b' % (name.encode(), raw) for name, raw in top.items() if name in _READ)
 
 
 def _outputs(made: Scan, found: _Fields, surface: Surface) -> None:
@@ -206,15 +220,14 @@ def _wrong_type(message: str) -> ModelportError:
     return ModelportError(f"'{path[1]}' must be {_EXPECTED.get(path[1], 'a whole number')}.", param=path[1])
 
 
-def _may_repeat(body: bytes) -> bool:
+def _may_repeat(body: bytes, top: Mapping[str, msgspec.Raw]) -> bool:
     """False when no key read here can stand twice at the top: the cheap tests, exact in that direction only.
 
     Of a key that stands twice the decoder keeps one; so where the keys and values that it has make up the whole body,
     none did. White space may hide one from this test, and then names are counted.
     """
-    found = _decode_top(body)
     # Quotes, colon and comma for each, and the braces; keys with escapes, or not in ASCII, only add to what is left.
-    known = 1 + sum(len(name) + len(value) + 4 for name, value in found.items())
+    known = 1 + sum(len(name) + len(value) + 4 for name, value in top.items())
     if len(body) - known < SHORTEST_REPEAT:
         return False
     return any(body.count(name) > 1 for name in _QUOTED) or any(escape in body for escape in _ESCAPED_LETTERS)

@@ -1,5 +1,6 @@
 """Usage: what an engine says an answer took, from the tail of a body or from the events of a stream."""
 
+import math
 import re
 
 import msgspec
@@ -8,6 +9,8 @@ _HAS_USAGE = re.compile(rb'"(?:usage|meta_info)"\s*:\s*\{')
 _HAS_CHOICE = re.compile(rb'"choices"\s*:\s*\[\s*\{')
 _LAST = re.compile(rb',\s*"usage"\s*:\s*\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\}(?=\s*\}\s*$)')
 """A usage object at the end of an event, as vLLM and SGLang write it."""
+MOST = 10**12
+"""No request takes more of anything; an engine that says so would leave numbers that no column holds."""
 MAX_EVENT_BYTES = 1 << 20
 """An event that is larger passes on in pieces."""
 
@@ -41,12 +44,26 @@ class Usage(msgspec.Struct):
         found = self.prompt_tokens if self.prompt_tokens is not None else self.input_tokens
         if found is None:
             found = max(0, (self.total_tokens or 0) - self.output)
-        return max(0, found + (self.cache_read_input_tokens or 0) + (self.cache_creation_input_tokens or 0))
+        return _bounded(found + (self.cache_read_input_tokens or 0) + (self.cache_creation_input_tokens or 0))
 
     @property
     def output(self) -> int:
         """Output tokens, reasoning among them."""
-        return max(0, self.completion_tokens or self.output_tokens or 0)
+        return _bounded(self.completion_tokens or self.output_tokens or 0)
+
+    @property
+    def audio_ms(self) -> int | None:
+        return None if self.seconds is None else math.ceil(min(max(0.0, self.seconds), MOST / 1000) * 1000)
+
+    @property
+    def tells(self) -> bool:
+        """Whether it says anything: an empty object and one of nulls do not."""
+        said = (self.prompt_tokens, self.input_tokens, self.total_tokens, self.seconds)
+        return self.tells_output or any(value is not None for value in said)
+
+    @property
+    def tells_output(self) -> bool:
+        return self.completion_tokens is not None or self.output_tokens is not None
 
     @property
     def cached(self) -> int:
@@ -71,6 +88,10 @@ class Usage(msgspec.Struct):
         return self
 
 
+def _bounded(count: int) -> int:
+    return min(max(0, count), MOST)
+
+
 class _Holder(msgspec.Struct):
     usage: Usage | None = None
 
@@ -81,17 +102,22 @@ class _Answer(msgspec.Struct):
     meta_info: Usage | None = None
     response: _Holder | None = None
     message: _Holder | None = None
-    duration: float | None = None
+    duration: float | str | None = None
+    """Text in vLLM's verbose transcriptions."""
 
     @property
     def found(self) -> Usage | None:
         """What the engine said, wherever it stands."""
         for holder in (self, self.response, self.message):
-            if holder is not None and holder.usage is not None:
+            if holder is not None and holder.usage is not None and holder.usage.tells:
                 return holder.usage
-        if self.meta_info is not None:
+        if self.meta_info is not None and self.meta_info.tells:
             return self.meta_info
-        return None if self.duration is None else Usage(seconds=self.duration)
+        try:
+            seconds = float(self.duration or "nan")
+        except ValueError:
+            return None
+        return Usage(seconds=seconds) if math.isfinite(seconds) else None
 
 
 _decode = msgspec.json.Decoder(_Answer).decode
@@ -124,13 +150,15 @@ class Events:
     said along the way.
     """
 
-    __slots__ = ("_last", "_rest", "_usage", "count", "hide", "hide_each")
+    __slots__ = ("_last", "_rest", "_said_at", "_usage", "count", "hide", "hide_each")
 
     def __init__(self, hide: bool, hide_each: bool = False) -> None:
         self.hide = hide
         self.hide_each = hide or hide_each
         self.count = 0
         """Events so far: what came out is estimated from it where the engine does not say."""
+        self._said_at = 0
+        """The count at the engine's last word."""
         self._usage: Usage | None = None
         self._last: bytes | None = None
         """The last event with usage, not decoded unless it turns out to be the last word."""
@@ -145,6 +173,11 @@ class Events:
             if answer is not None and answer.found is not None:
                 self._usage = answer.found.after(self._usage)
         return self._usage
+
+    @property
+    def later(self) -> int:
+        """Events since the engine's last word: that does not know of them."""
+        return self.count - self._said_at
 
     def feed(self, data: bytes) -> bytes:
         """What may go on to the client now."""
@@ -166,12 +199,16 @@ class Events:
     def rest(self) -> bytes:
         """What is left at the end of a stream that does not end with a blank line."""
         rest, self._rest = self._rest, b""
+        self.count += rest.count(b"data:")
         return self._note(rest) if rest else rest
 
     def _note(self, whole: bytes) -> bytes:
         kept: list[bytes] = []
+        at = self.count - whole.count(b"data:")
         for event in re.split(rb"(?<=\n\n)|(?<=\r\n\r\n)", whole):
+            at += event.count(b"data:")
             if _HAS_USAGE.search(event) is not None:
+                self._said_at = at
                 if b'"message_start"' in event:
                     _ = self.usage
                     self._last = event

@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from modelport.domain.budget import began as period_began
 from modelport.domain.budget import ends
 from modelport.errors import NOT_FOUND, ModelportError
 from modelport.store.budgets import Cap, caps
+from modelport.store.dialect import insert
 from modelport.store.tables import audit, balances, budgets, journals, leases
 
 BudgetPeriod = tuple[str, int]
@@ -88,13 +88,11 @@ def _take(tx: sa.Connection, gateway_id: str, want: Want) -> Taken:
     after = tx.execute(statement).first()
     if after is None:  # the cap was lowered a moment ago
         return Taken(0, before)
-    insert = _insert(tx, leases).values(
-        gateway_id=gateway_id, budget_id=want.budget_id, began=want.began, granted=amount
-    )
+    new = insert(tx, leases).values(gateway_id=gateway_id, budget_id=want.budget_id, began=want.began, granted=amount)
     tx.execute(
-        insert.on_conflict_do_update(
+        new.on_conflict_do_update(
             index_elements=["gateway_id", "budget_id", "began"],
-            set_={"granted": leases.c.granted + insert.excluded.granted},
+            set_={"granted": leases.c.granted + new.excluded.granted},
         )
     )
     return Taken(amount, Balance(*after))
@@ -127,8 +125,8 @@ def give_back_all(tx: sa.Connection, gateway_id: str) -> None:
 
 def register(tx: sa.Connection, gateway_id: str, now: float) -> int:
     """Make a gateway's journal known; the position up to which it was applied."""
-    insert = _insert(tx, journals).values(gateway_id=gateway_id, applied=0, seen_at=now)
-    known = insert.on_conflict_do_update(index_elements=["gateway_id"], set_={"seen_at": now})
+    new = insert(tx, journals).values(gateway_id=gateway_id, applied=0, seen_at=now)
+    known = new.on_conflict_do_update(index_elements=["gateway_id"], set_={"seen_at": now})
     return tx.execute(known.returning(journals.c.applied)).scalar_one()
 
 
@@ -139,11 +137,11 @@ def apply(
 
     A charge beyond the lease is spent all the same. The caller writes the requests' rows in the same transaction.
     """
-    insert = _insert(tx, journals).values(gateway_id=gateway_id, applied=position, seen_at=now)
-    once = insert.on_conflict_do_update(
+    new = insert(tx, journals).values(gateway_id=gateway_id, applied=position, seen_at=now)
+    once = new.on_conflict_do_update(
         index_elements=["gateway_id"],
-        set_={"applied": insert.excluded.applied, "seen_at": insert.excluded.seen_at},
-        where=journals.c.applied < insert.excluded.applied,
+        set_={"applied": new.excluded.applied, "seen_at": new.excluded.seen_at},
+        where=journals.c.applied < new.excluded.applied,
     )
     if tx.execute(once.returning(journals.c.applied)).first() is None:
         return None
@@ -224,8 +222,8 @@ def standings(tx: sa.Connection, now: float) -> list[Standing]:
 def _locked(tx: sa.Connection, budget_id: str, began: int) -> Balance:
     """The balance, made where there is none; nobody else can change it before `tx` ends."""
     b = balances.c
-    insert = _insert(tx, balances).values(budget_id=budget_id, began=began, spent=0, leased=0, extra=0)
-    upsert = insert.on_conflict_do_update(index_elements=["budget_id", "began"], set_={"spent": b.spent})
+    new = insert(tx, balances).values(budget_id=budget_id, began=began, spent=0, leased=0, extra=0)
+    upsert = new.on_conflict_do_update(index_elements=["budget_id", "began"], set_={"spent": b.spent})
     return Balance(*tx.execute(upsert.returning(b.spent, b.leased, b.extra)).one())
 
 
@@ -243,7 +241,3 @@ def _set_granted(tx: sa.Connection, gateway_id: str, key: BudgetPeriod, granted:
 def _mine(gateway_id: str, key: BudgetPeriod) -> tuple[sa.ColumnElement[bool], ...]:
     c = leases.c
     return c.gateway_id == gateway_id, c.budget_id == key[0], c.began == key[1]
-
-
-def _insert(tx: sa.Connection, table: sa.Table) -> postgresql.Insert | sqlite.Insert:
-    return (postgresql if tx.dialect.name == "postgresql" else sqlite).insert(table)

@@ -7,12 +7,15 @@ import sqlalchemy as sa
 
 from modelport.domain.alias import Alias
 from modelport.domain.limits import NO_LIMITS, Limits
+from modelport.domain.price import Price, Rates, rates
 from modelport.domain.spec import Spec
 from modelport.domain.states import InstanceState, ServiceState
 from modelport.store import aliases, budgets, instances, keys, services, starts, teams
 from modelport.store.budgets import Cap
 from modelport.store.keys import Key
 from modelport.store.revision import current
+
+NO_RATES = rates(Price())
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,8 @@ class Routed:
     """Requests that one replica works on at once; None where its engine decides."""
     gpus: int = 0
     """Of one replica."""
+    rates: Rates = NO_RATES
+    """The Spec's price, made ready."""
     limits: Limits = NO_LIMITS
     """The Spec's; NO_LIMITS itself where it has none, so that this is seen at a glance."""
 
@@ -96,5 +101,6 @@ def _routed(service: services.Service, estimate_s: float | None, replicas: tuple
         context_tokens=plan.get("context_tokens") or spec.context,
         parallel=spec.parallel or (plan.get("parallel") if told else None),
         gpus=plan.get("gpus") or 0,
+        rates=rates(spec.price),
         limits=spec.limits if spec.limits != NO_LIMITS else NO_LIMITS,
     )

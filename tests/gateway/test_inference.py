@@ -121,6 +121,7 @@ def test_metrics_are_for_admins_and_count(world: World, engine: Engine) -> None:
     world.http.post("/v1/chat/completions", json=chat("tiny"))
     text = world.http.get("/metrics").text
     assert 'modelport_requests_total{route="/v1/chat/completions",service="tiny",status="200"}' in text
-    assert 'modelport_tokens_total{kind="completion",service="tiny"}' in text
+    assert 'modelport_generation_tokens_total{service="tiny"}' in text
     assert 'modelport_in_flight{service="tiny"} 0.0' in text
-    assert "modelport_request_duration_seconds_bucket" in text
+    model = 'gen_ai_operation_name="chat",gen_ai_provider_name="modelport",gen_ai_request_model="tiny"'
+    assert f'gen_ai_server_request_duration_seconds_count{{error_type="",{model}}}' in text

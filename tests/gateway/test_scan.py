@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +14,7 @@ from modelport.gateway.surface import CHAT
 from modelport.gateway.usage import Events
 
 NAMES = [name.decode() for name in READ_ONCE]
-KEYS = st.sampled_from([*NAMES, "messages", "x", 'mo"del', "model\\", "{", "é", "m\u0000"])
+KEYS = st.sampled_from([*NAMES, "tools", "x", 'mo"del', "model\\", "{", "é", "m\u0000"])
 TEXT = st.sampled_from(['"model":', "\\", '{"model"', "é\u2028", "", '"', "]}", "model", "\\u006d"])
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-9, 9) | TEXT,
@@ -60,7 +61,7 @@ def test_a_body_is_refused_exactly_when_a_key_read_here_comes_twice(text: str) -
     keys = [key for key, _ in reference(text)]
     repeated = any(keys.count(name) > 1 for name in NAMES)
     if repeated:
-        assert _may_repeat(text.encode())
+        assert _may_repeat(text.encode(), msgspec.json.decode(text, type=dict[str, msgspec.Raw]))
     try:
         scan(text.encode(), CHAT, needs_model=False)
     except ModelportError as error:

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from modelport.domain.amounts import OF
+from modelport.domain.amounts import OF, Amounts, Unit
 from modelport.domain.budget import began
 from modelport.errors import ModelportError
 from modelport.gateway.ledger import Reservation
@@ -43,7 +43,7 @@ class Request:
     slot: int
     reservation: Reservation
     holds: dict[BudgetPeriod, int]
-    units: dict[BudgetPeriod, str]
+    units: dict[BudgetPeriod, Unit]
     worst: int
     used: int | None = None
     """What it was settled with; None while it is open."""
@@ -55,13 +55,8 @@ class Request:
         if self.interrupted:
             return self.holds
         assert self.used is not None
-        released = tokens(self.used) if self.used else replaced(tokens(0))
-        return {key: OF[unit](released) for key, unit in self.units.items()}  # type: ignore[index]
-
-
-def replaced(amounts):
-    amounts.requests = 0
-    return amounts
+        took = tokens(self.used) if self.used else Amounts(requests=0)
+        return {key: OF[unit](took) for key, unit in self.units.items()}
 
 
 class LedgerMachine(RuleBasedStateMachine):
@@ -80,9 +75,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def gateway(self, slot: int) -> Gateway:
         where = self.home / "journal" / str(slot)
-        return Gateway(
-            self.store, where, lambda: self.time, list(self.caps.values()), segment_bytes=self.segment_bytes
-        )
+        return Gateway(self.store, where, lambda: self.time, list(self.caps.values()), segment_bytes=self.segment_bytes)
 
     def run(self, coroutine):
         return self.loop.run_until_complete(coroutine)

@@ -1,6 +1,6 @@
 """A gateway process whose wall clock is off by the seconds that a file says; its monotonic clock is true.
 
-    python -m tests.money.shifted_gateway FILE REPORT_EVERY_S
+python -m tests.money.shifted_gateway FILE REPORT_EVERY_S
 """
 
 import logging

@@ -10,7 +10,6 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -20,11 +19,12 @@ import sqlalchemy as sa
 from modelport.domain.amounts import OF, Amounts, Unit
 from modelport.domain.budget import Budget
 from modelport.domain.key import KeySpec
-from modelport.store import budgets, keys, leases
+from modelport.store import budgets, gateways, keys, leases
 from modelport.store.journals import Done, Open, read
 from modelport.store.leases import Balance, Standing
+from modelport.store.revision import bump
 from modelport.store.tables import instances, requests
-from tests.fakes.answering import Answer, Answering
+from tests.fakes.answering import Answering
 from tests.gateway.world import ROOT, World, chat, until
 
 ENGINE_ROUTES = (
@@ -50,7 +50,9 @@ class Till(World):
 
     def holder(self, **spec: Any) -> Holder:
         with self.store.write() as tx:
-            view = keys.create(tx, self.store.pepper, KeySpec(**{"name": "t", "scopes": ("infer",), **spec}), time.time())
+            view = keys.create(
+                tx, self.store.pepper, KeySpec(**{"name": "t", "scopes": ("infer",), **spec}), time.time()
+            )
         assert view.secret
         return Holder(view.id, view.secret)
 
@@ -74,7 +76,7 @@ class Till(World):
         row = self.instance(service, engine, routes)
         with self.store.write() as tx:
             tx.execute(instances.update().where(instances.c.id == row.id).values(engine=kind))
-            instances_changed(tx)
+            bump(tx)
         self.settle()
 
     # What is asked
@@ -148,7 +150,9 @@ class Till(World):
         charged = sum(charge[2] for record in done for charge in record.charges if charge[0] == budget)
         balance = self.balance(budget)
         assert (balance.spent, balance.leased) == (charged, 0)
-        assert charged == sum(OF[unit](amounts(rows[name])) for name in by_id if charged_to(by_id[name], budget))
+        assert charged == sum(
+            OF[unit](amounts(rows[name], record)) for name, record in by_id.items() if charged_to(record, budget)
+        )
         return charged
 
 
@@ -156,31 +160,39 @@ def charged_to(record: Done, budget: str) -> bool:
     return any(charge[0] == budget for charge in record.charges)
 
 
-def amounts(row: Any) -> Amounts:
-    """What a row says was taken; a request that came to no engine took nothing."""
+def amounts(row: Any, record: Done) -> Amounts:
+    """What a row says was taken. Whether that was a request, it does not say."""
     names = [name for name in Amounts.__struct_fields__ if name != "requests"]
-    return Amounts(**{name: getattr(row, name) for name in names})
-
-
-def instances_changed(tx: sa.Connection) -> None:
-    tx.exec_driver_sql("UPDATE revision SET value = value + 1")
+    return Amounts(requests=record.used.requests, **{name: getattr(row, name) for name in names})
 
 
 class Shifted(Till):
     """A gateway whose wall clock a test moves."""
 
+    offset = 0.0
+
     def shift(self, seconds: float) -> None:
-        """From now on; the store's own readers see its beats at that time."""
+        """From now on."""
         made = self.directory / "offset.new"
         made.write_text(str(seconds))
         made.replace(self.directory / "offset")
         self.offset = seconds
 
+    def heartbeat(self) -> gateways.Gateway | None:
+        with self.store.read() as tx:
+            return next(iter(gateways.live(tx, time.time() + self.offset)), None)
+
     def gateway(self, report_every_s: float = 0.25) -> "Shifted":
-        self.shift(getattr(self, "offset", 0.0))
+        self.shift(self.offset)
         env = {k: v for k, v in os.environ.items() if not k.startswith("MODELPORT_")}
         env |= {f"MODELPORT_{name.upper()}": str(value) for name, value in self.settings.items()}
-        command = [sys.executable, "-m", "tests.money.shifted_gateway", str(self.directory / "offset"), str(report_every_s)]
+        command = [
+            sys.executable,
+            "-m",
+            "tests.money.shifted_gateway",
+            str(self.directory / "offset"),
+            str(report_every_s),
+        ]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=log)
         self.stack.callback(self.kill)
@@ -241,11 +253,3 @@ def together(port_key_bodies: Sequence[tuple[int, str, Any]]) -> list[Reply]:
         return list(await asyncio.gather(*(exchange(*one) for one in port_key_bodies)))
 
     return asyncio.run(all_of_them())
-
-
-def where(path: Path) -> str:
-    return path.name
-
-
-def answer_with(engine: Answering, path: str, answer: Answer) -> None:
-    engine.answers[path] = answer
