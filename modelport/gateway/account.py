@@ -36,6 +36,9 @@ class Account:
     visit: Visit | None = None
     passage: Passage | None = None
     said: Usage | None = None
+    answers: int = 1
+    """Choices of all prompts."""
+    prompts: int = 1
     whole: bool = False
     """Whether the answer came to its end."""
     gpu_s: float = 0.0
@@ -163,9 +166,11 @@ class Accounts:
             taken = Amounts(gpu_ms=math.ceil(account.gpu_s * 1000))
             taken.money_nano = account.route.routed.rates.nano(taken)
             return taken, False
+        partial = not account.whole and passage.partial
         return used(
             account.bound, said, account.route.routed.rates, account.gpu_s,
             answer_bytes=passage.sent_bytes, events=passage.events, later=passage.later, whole=account.whole,
+            answers=account.answers if partial else 1, prompts=account.prompts if partial else 1,
         )  # fmt: skip
 
 

@@ -138,7 +138,7 @@ class Gateway:
             raise ModelportError("There is no such route here.", NOT_FOUND)
         request.route = entry.path
         request.extra = ()
-        if entry.path.startswith("/v1/messages"):
+        if "/v1/messages" in request.path:  # also below /services/NAME
             request.dialect = error_body
             request.extra = ((b"request-id", request.shown_id.encode()),)
         settings = self._settings

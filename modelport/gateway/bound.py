@@ -56,26 +56,31 @@ def used(
     events: int,
     later: int,
     whole: bool,
+    answers: int,
+    prompts: int,
 ) -> tuple[Amounts, bool]:
     """What a request that reached its engine took, and whether that is an estimate.
 
     The engine's own word is taken as it is, zero too. Without it, a stream counts a token an event and any other
     answer one for BYTES_A_TOKEN bytes; input then counts one for as many bytes of the body. A stream that went on
-    after the engine's last word counts its `later` events too: Anthropic's says one output token when it begins, and
-    the rest when it ends. An answer that was not waited for (`whole` is False and nothing of it was seen) counts as
-    its bound.
+    after the engine's last word counts its `later` events too: Anthropic's says one output token when it begins,
+    and the rest when it ends. Where that word was of one of several `answers`, the others are taken to be as long.
+    An answer that was not waited for (`whole` is False and nothing of it was seen) counts as its bound.
     """
     made = Amounts(characters=bound.characters, images=bound.images, audio_ms=bound.audio_ms)
     made.gpu_ms = math.ceil(gpu_s * 1000)
     estimated = said is None and (bound.input_tokens > 0 or bound.audio_ms > 0)
     seen = min(events or math.ceil(answer_bytes / BYTES_A_TOKEN), bound.output_tokens)
     if said is not None:
-        made.input_tokens, made.output_tokens = said.input, said.output
-        made.cached_tokens, made.reasoning_tokens = said.cached, said.reasoning
+        made.input_tokens, made.output_tokens, made.cached_tokens, made.reasoning_tokens = said.counts()
         if said.audio_ms is not None:
             made.audio_ms = said.audio_ms
         elif not said.tells_output and seen and said.total_tokens is None:
             made.output_tokens, estimated = seen, True
+        elif answers > 1:
+            made.input_tokens = min(said.input * prompts, max(said.input, bound.input_tokens))
+            made.output_tokens = min(max(said.output * answers, events), max(said.output, bound.output_tokens))
+            estimated = True
         elif later > (LAST_EVENTS if whole else 0):
             made.output_tokens, estimated = said.output + later, True
     elif not whole and not events:

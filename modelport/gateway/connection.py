@@ -38,7 +38,9 @@ class Connection(asyncio.Protocol):
         self.kept = self.idle_since > 0
         """Whether an earlier request used it, so that the other side may have closed it when this one was sent."""
         self.status = 0
-        self.headers: list[tuple[bytes, bytes]] = []
+        self.headers: dict[bytes, bytes] = {}
+        """By lower-case name. Of one that came twice, the first."""
+        self.chunked = False
         self._body: list[bytes] = []
         self._body_bytes = 0
         self._header_bytes = 0
@@ -133,16 +135,14 @@ class Connection(asyncio.Protocol):
         return data
 
     def header(self, name: bytes) -> bytes:
-        return next((value for key, value in self.headers if key == name), b"")
+        return self.headers.get(name, b"")
 
     def usable(self) -> bool:
         return not self._lost and not self.transport.is_closing() and self._error is None
 
     def reusable(self) -> bool:
         """Whether the answer came whole, was read whole, and both sides keep the connection."""
-        # Not after a chunked answer: llama.cpp's server closes such connections without saying so beforehand.
-        chunked = self.header(b"transfer-encoding") != b""
-        read = self._over and self._keep and not self._body and not chunked
+        read = self._over and self._keep and not self._body
         return read and self.usable() and not self.transport.get_write_buffer_size()
 
     def abort(self) -> None:
@@ -205,20 +205,21 @@ class Connection(asyncio.Protocol):
         self._header_bytes += len(name) + len(value)
         if self._header_bytes > MAX_HEADER_BYTES:
             raise ValueError("header too large")
-        self.headers.append((name.lower(), value))
+        if self.headers.setdefault(name.lower(), value) is not value and name.lower() == b"transfer-encoding":
+            raise ValueError("two transfer encodings")
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
         if status < 200:
-            self.headers = []  # 100 Continue and the like: the answer is still to come
+            self.headers = {}  # 100 Continue and the like: the answer is still to come
             return
         if self._parser.get_http_version() not in ("1.0", "1.1"):
             raise ValueError("unknown version")
-        names = [name for name, _ in self.headers]
-        chunked = self.header(b"transfer-encoding").lower() == b"chunked"
-        if names.count(b"transfer-encoding") != chunked:
+        encoding = self.headers.get(b"transfer-encoding")
+        self.chunked = encoding is not None
+        if encoding is not None and encoding.lower() != b"chunked":
             raise ValueError("unknown transfer encoding")
-        self._until_close = not (chunked or b"content-length" in names or status in (204, 304))
+        self._until_close = not (self.chunked or b"content-length" in self.headers or status in (204, 304))
         self.status = status
         self._wake()
 

@@ -33,7 +33,7 @@ class ControlDoor:
         try:
             connection.send(self._payload(request, body))
             status = await connection.head()
-            headers = [(name, value) for name, value in connection.headers if name not in NOT_RETURNED]
+            headers = [(name, value) for name, value in connection.headers.items() if name not in NOT_RETURNED]
             request.start(status, headers)
             while data := await connection.read():
                 await request.write(data)

@@ -133,7 +133,8 @@ class Inference:
             await self._hold_until_known(request, route)
         messages = _translation(request, route, surface, target, found)
         if messages is not None:
-            surface, found, target = CHAT, messages.found, CHAT.path
+            # counting makes nothing: it keeps its own surface
+            surface, found, target = surface if messages.counts else CHAT, messages.found, CHAT.path
         team = self._routes.teams.get(key.team, NO_LIMITS)
         limits: tuple[Limits, ...] = (key.limits, team, routed.limits)
         check_body(len(found.body), limits)
@@ -143,6 +144,7 @@ class Inference:
             self._watch.deadlines[request] = time.monotonic() + deadline - (perf() - request.started)
         bound = worst(found, surface, routed, media, deadline or 0.0)
         account = await self._accounts.open(request, key, team, route, bound)
+        account.answers, account.prompts = found.choices * found.prompts, found.prompts
         route.last_request_at = time.time()
         route.in_flight += 1
         try:

@@ -111,7 +111,7 @@ class Journal:
         """Delete the oldest segments that nothing needs, while more than `keep_bytes` are kept. Raises OSError."""
         kept = segments(self.directory)
         total = sum(segment.end - segment.start for segment in kept)
-        for segment in kept:
+        for segment in kept[:-1]:  # never the one that is written, though nothing in it may be needed
             if total <= keep_bytes or segment.end > self.needed:
                 return
             segment.path.unlink()

@@ -2,12 +2,12 @@
 
 from collections.abc import Collection
 
-from modelport.errors import ENGINE_FAULT, NOT_FOUND, ModelportError
+from modelport.errors import NOT_FOUND, ModelportError
 from modelport.gateway import anthropic
 from modelport.gateway.anthropic_request import ChatRequest, to_chat, to_count
 from modelport.gateway.anthropic_stream import Stream
 from modelport.gateway.anthropic_tokens import count_tokens
-from modelport.gateway.relay import KEPT_BYTES, Passage, payload
+from modelport.gateway.relay import Passage, payload
 from modelport.gateway.request import Request
 from modelport.gateway.scan import Scan, scan
 from modelport.gateway.surface import CHAT, UNCOUNTED
@@ -41,18 +41,6 @@ class Messages:
         async def ask(method: str, path: str, body: bytes) -> bytes:
             if f"{method} {path}" not in routes or path not in UNCOUNTED:
                 raise ModelportError("The engine of this service cannot count tokens.", NOT_FOUND)
-            connection = passage.connection
-            connection.send(payload(self._request, passage.upstream, path, body))
-            if await connection.head() != 200:
-                raise ModelportError("The engine could not count the tokens of this request.", ENGINE_FAULT)
-            answer = await connection.whole(KEPT_BYTES)
-            passage.upstream.give_back(connection)
-            passage.connection = await passage.upstream.connection()
-            return answer or b""
+            return await passage.ask(payload(self._request, passage.upstream, path, body))
 
         self._request.answer(200, await count_tokens(self.chat, routes, ask))
-
-
-def is_anthropic(path: str) -> bool:
-    """Whether errors on this route are worded Anthropic's way."""
-    return path.startswith("/v1/messages")

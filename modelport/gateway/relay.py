@@ -108,6 +108,11 @@ class Passage:
         return self._events.count if self._events is not None else 0
 
     @property
+    def partial(self) -> bool:
+        """Whether what a stream said so far is of one of its choices."""
+        return self._events is not None and self._events.partial
+
+    @property
     def later(self) -> int:
         """Events since the engine last said what its answer took."""
         return self._events.later if self._events is not None else 0
@@ -141,6 +146,26 @@ class Passage:
                 self.upstream.breaker.failed(time.monotonic())
             raise self._fault() from None
         except ConnectFailed:
+            raise self._fault() from None
+
+    async def ask(self, payload: bytes) -> bytes:
+        """What the engine answers to the gateway itself: a body. Raises ModelportError as `run` does."""
+        self.payload = payload
+        try:
+            status = await self._head()
+            self.upstream.breaker.heard(status, time.monotonic())
+            if status != 200:
+                raise await self._refusal(status)
+            body = await self.connection.whole(KEPT_BYTES)
+            if body is None:
+                raise self._fault()
+            self.upstream.give_back(self.connection)
+            self.connection = await self.upstream.connection()
+            return body
+        except UpstreamSilent:
+            late = f"The engine of service '{self.service}' did not answer in time."
+            raise ModelportError(late, ENGINE_TIMEOUT) from None
+        except (UpstreamBroke, ConnectFailed):
             raise self._fault() from None
 
     async def _head(self) -> int:
@@ -183,7 +208,7 @@ class Passage:
     async def _body(self, status: int) -> Usage | None:
         request, connection = self.request, self.connection
         whole = await connection.whole(WHOLE_BYTES if self.translated is None else KEPT_BYTES)
-        headers = [(name, value) for name, value in connection.headers if name in RETURNED]
+        headers = [item for item in connection.headers.items() if item[0] in RETURNED]
         if whole is not None:
             used = of_body(whole)
             if self.translated is not None:

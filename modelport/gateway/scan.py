@@ -77,6 +77,7 @@ class _Fields(msgspec.Struct):
 _decode = msgspec.json.Decoder(_Fields).decode
 _decode_top = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 SHORTEST_REPEAT = len('"n":1,')
+CAPS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 _FORBIDDEN = frozenset(FORBIDDEN)
 _READ = frozenset(_Fields.__struct_fields__) - {"messages"}
 _EXPECTED = {
@@ -162,25 +163,19 @@ def _read_only(top: Mapping[str, msgspec.Raw]) -> bytes:
 
 def _outputs(made: Scan, found: _Fields, surface: Surface) -> None:
     """What decides how much may come out: caps, choices, prompts, text to be spoken."""
-    sampling = found.sampling_params or found.parameters or _Sampling()
-    caps = {
-        "max_tokens": found.max_tokens,
-        "max_completion_tokens": found.max_completion_tokens,
-        "max_output_tokens": found.max_output_tokens,
-    }
     if surface.output == "tokens":
-        made.cap_given = tuple(name for name, value in caps.items() if value is not UNSET)
-        given = [value for value in (*caps.values(), sampling.max_new_tokens) if isinstance(value, int)]
+        made.cap_given = tuple(name for name in CAPS if getattr(found, name) is not UNSET)
+        given = [value for name in made.cap_given if (value := getattr(found, name)) is not None]
+        sampling = found.sampling_params or found.parameters
+        if sampling is not None and sampling.max_new_tokens is not None:
+            given.append(sampling.max_new_tokens)
         if given:
             made.max_tokens = max(given)
             if min(given) < 0:
                 raise ModelportError(f"'{surface.cap}' must be at least 0.", param=surface.cap)
-    for name, value in (("n", found.n or sampling.n), ("best_of", found.best_of or sampling.best_of)):
-        if value is None or value == 1:
-            continue
-        if not 1 <= value <= MAX_CHOICES:
-            raise ModelportError(f"'{name}' is {value}; it can be 1 to {MAX_CHOICES}.", param=name)
-        made.choices = max(made.choices, value)
+    for options in (found, found.sampling_params, found.parameters):
+        if options is not None and (options.n is not None or options.best_of is not None):
+            _choices(made, options)
     if surface.path in ("/v1/completions", "/generate", "/loglikelihood"):
         prompt = found.prompt if found.prompt is not UNSET else found.prompts
         made.prompts = 1 if prompt is UNSET else _count(bytes(prompt), "prompt")  # type: ignore[arg-type]
@@ -191,6 +186,15 @@ def _outputs(made: Scan, found: _Fields, surface: Surface) -> None:
             made.characters = len(_spoken(bytes(found.input)))  # type: ignore[arg-type]
     elif found.input is not UNSET and surface.output == "none":
         _count(bytes(found.input), "input")  # type: ignore[arg-type]
+
+
+def _choices(made: Scan, options: "_Fields | _Sampling") -> None:
+    for name, value in (("n", options.n), ("best_of", options.best_of)):
+        if value is None:
+            continue
+        if not 1 <= value <= MAX_CHOICES:
+            raise ModelportError(f"'{name}' is {value}; it can be 1 to {MAX_CHOICES}.", param=name)
+        made.choices = max(made.choices, value)
 
 
 def _count(raw: bytes, name: str) -> int:
@@ -227,7 +231,7 @@ def _may_repeat(body: bytes, top: Mapping[str, msgspec.Raw]) -> bool:
     none did. White space may hide one from this test, and then names are counted.
     """
     # Quotes, colon and comma for each, and the braces; keys with escapes, or not in ASCII, only add to what is left.
-    known = 1 + sum(len(name) + len(value) + 4 for name, value in top.items())
+    known = 1 + 4 * len(top) + sum(map(len, top)) + sum(map(len, top.values()))
     if len(body) - known < SHORTEST_REPEAT:
         return False
     return any(body.count(name) > 1 for name in _QUOTED) or any(escape in body for escape in _ESCAPED_LETTERS)

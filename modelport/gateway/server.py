@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 import threading
@@ -34,6 +35,8 @@ from modelport.gateway.watch import Watch
 from modelport.settings import Settings
 from modelport.store import Store, open_store
 
+GC_THRESHOLD = 20_000
+"""Objects between two passes: the default of 700 is a pass every few requests, and requests leave few cycles."""
 GRACE_S = 10.0
 """How long running requests may go on after SIGTERM; their engines have longer, clients of other gateways all of it."""
 log = logging.getLogger("modelport.gateway")
@@ -93,6 +96,9 @@ async def serve(
     log.info("gateway listens on %s", url)
     if on_ready is not None:
         on_ready(url)
+    gc.collect()
+    gc.freeze()  # what is there now stays: no pass needs to look at it again
+    gc.set_threshold(GC_THRESHOLD, 20, 100)
     loops = [asyncio.create_task(part.run()) for part in (poller, reporter, watch)]
     try:
         await stop.wait()

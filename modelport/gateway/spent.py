@@ -1,5 +1,7 @@
 """BudgetSpent: the refusal that names the budget, and the warning that comes before it."""
 
+import math
+
 from modelport.domain.amounts import Unit, natural
 from modelport.errors import BUDGET_SPENT, ModelportError
 from modelport.store.budgets import Cap
@@ -9,7 +11,8 @@ LONGEST_RETRY_S = 60.0
 
 
 class BudgetSpent(ModelportError):
-    """402. `remaining` is in natural terms of `unit`; `reset_s` is None for a budget that never begins anew."""
+    """402. `remaining` is in natural terms of `unit`; `reset_s` is None for a budget that never begins anew. Its
+    headers are named as OpenAI's: `x-ratelimit-remaining-tokens`, and so for every unit."""
 
     def __init__(self, cap: Cap, extra: int, remaining: int, wanted: int, reset_s: float | None) -> None:
         again = "it does not begin anew" if reset_s is None else f"it begins anew in {_lasting(reset_s)}"
@@ -23,6 +26,11 @@ class BudgetSpent(ModelportError):
         self.unit = cap.unit
         self.remaining = natural(cap.unit, remaining)
         self.reset_s = reset_s
+        unit = cap.unit.replace("_", "-")
+        told = {"limit": f"{natural(cap.unit, cap.cap + extra):.12g}", "remaining": f"{self.remaining:.12g}"}
+        if reset_s is not None:
+            told["reset"] = f"{math.ceil(reset_s)}s"
+        self.headers = tuple((f"x-ratelimit-{name}-{unit}".encode(), value.encode()) for name, value in told.items())
 
 
 def warning(cap: Cap, extra: int, used: int) -> str:

@@ -15,6 +15,9 @@ IDLE_S = 2.0
 DOWN_S = 1.0
 """How long an address that could not be reached is left alone."""
 
+CLOSES_AFTER_CHUNKS = frozenset(("llamacpp",))
+"""Engines whose server closes a connection after a chunked answer without saying so beforehand."""
+
 Visit = tuple[float, int]
 """What `enter` gives and `leave` wants back."""
 
@@ -90,7 +93,8 @@ class Upstream:
 
     def give_back(self, connection: Connection) -> None:
         """Keep a connection for the next request when its answer came whole, else close it at once."""
-        if connection.reusable() and self.on_free is None:
+        closes = connection.chunked and self.engine in CLOSES_AFTER_CHUNKS
+        if connection.reusable() and self.on_free is None and not closes:
             connection.idle_since = self._clock()
             self._idle.append(connection)
         else:

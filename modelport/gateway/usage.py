@@ -11,6 +11,7 @@ _LAST = re.compile(rb',\s*"usage"\s*:\s*\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\}(?=\s*\}\
 """A usage object at the end of an event, as vLLM and SGLang write it."""
 MOST = 10**12
 """No request takes more of anything; an engine that says so would leave numbers that no column holds."""
+NONE = (None, None, None)
 MAX_EVENT_BYTES = 1 << 20
 """An event that is larger passes on in pieces."""
 
@@ -76,6 +77,15 @@ class Usage(msgspec.Struct):
         details = self.completion_tokens_details or self.output_tokens_details
         found = details.reasoning_tokens if details else self.reasoning_tokens
         return min(max(0, found or 0), self.output)
+
+    def counts(self) -> tuple[int, int, int, int]:
+        """Input, output, cached and reasoning tokens. Most answers have OpenAI's two and nothing else."""
+        if self.prompt_tokens_details is None and self.completion_tokens_details is None:
+            given, made = self.prompt_tokens, self.completion_tokens
+            others = (self.cached_tokens, self.reasoning_tokens, self.cache_read_input_tokens)
+            if given is not None and made is not None and others == NONE and given >= 0 and made >= 0:
+                return given, made, 0, 0
+        return self.input, self.output, self.cached, self.reasoning
 
     def after(self, earlier: "Usage | None") -> "Usage":
         """This with what only an earlier word said: Anthropic's streams tell the input first and the output last."""
@@ -150,7 +160,7 @@ class Events:
     said along the way.
     """
 
-    __slots__ = ("_last", "_rest", "_said_at", "_usage", "count", "hide", "hide_each")
+    __slots__ = ("_last", "_partial", "_rest", "_said_at", "_usage", "count", "hide", "hide_each")
 
     def __init__(self, hide: bool, hide_each: bool = False) -> None:
         self.hide = hide
@@ -160,6 +170,7 @@ class Events:
         self._said_at = 0
         """The count at the engine's last word."""
         self._usage: Usage | None = None
+        self._partial = False
         self._last: bytes | None = None
         """The last event with usage, not decoded unless it turns out to be the last word."""
         self._rest = b""
@@ -172,7 +183,14 @@ class Events:
             self._last = None
             if answer is not None and answer.found is not None:
                 self._usage = answer.found.after(self._usage)
+                self._partial = bool(answer.choices)
         return self._usage
+
+    @property
+    def partial(self) -> bool:
+        """Whether the engine's last word was said along the way: vLLM and SGLang then mean one choice of one prompt."""
+        _ = self.usage
+        return self._partial
 
     @property
     def later(self) -> int:

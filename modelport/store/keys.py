@@ -41,7 +41,8 @@ class Key:
 
 def digest(pepper: bytes, key: str) -> bytes:
     """HMAC-SHA-256 of a key under the installation's pepper. A key has 256 bits of its own, so no slow hash is owed."""
-    inner, outer = (state.copy() for state in _keyed(pepper))
+    keyed = _keyed(pepper)
+    inner, outer = keyed[0].copy(), keyed[1].copy()
     inner.update(key.encode())
     outer.update(inner.digest())
     return outer.digest()

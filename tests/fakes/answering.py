@@ -1,7 +1,9 @@
 """An engine that answers what a test told it to, route by route, over a real socket, and keeps what it was asked."""
 
+import contextlib
 import json
 import secrets
+import socket
 import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -57,12 +59,21 @@ class Answering:
         """By path; a list of them in `queued` goes first."""
         self.queued: list[Answer] = []
         self.asked: list[Asked] = []
+        self._open: set[socket.socket] = set()
         engine = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
             wbufsize = -1
             disable_nagle_algorithm = True
+
+            def setup(self) -> None:
+                engine._open.add(self.request)
+                super().setup()
+
+            def finish(self) -> None:
+                engine._open.discard(self.request)
+                super().finish()
 
             def log_message(self, format: str, *args: Any) -> None:
                 pass
@@ -100,6 +111,12 @@ class Answering:
             return self.queued.pop(0)
         unknown = whole({"error": {"message": "no such route", "type": "not_found", "code": None, "param": None}}, 404)
         return self.answers.get(path.partition("?")[0], unknown)
+
+    def hang_up(self) -> None:
+        """Close what is open, without a word, as an engine does with connections that nobody uses."""
+        for connection in list(self._open):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
     def stop(self) -> None:
         self._server.shutdown()

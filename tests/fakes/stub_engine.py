@@ -152,13 +152,14 @@ class Exchange:
     async def stream(
         self, body: dict[str, Any], base: dict[str, Any], content: Any, tokens: int, token_s: float
     ) -> bool:
-        wants_usage = bool((body.get("stream_options") or {}).get("include_usage"))
+        options = body.get("stream_options") or {}
+        wants_usage, continuous = bool(options.get("include_usage")), bool(options.get("continuous_usage_stats"))
         extra = {"usage": None} if wants_usage else {}  # as OpenAI and vLLM do
         chat = base["object"] == "chat.completion"
         base = {**base, "object": "chat.completion.chunk" if chat else base["object"], **extra}
 
-        def choice(part: dict[str, Any], finish: str | None = None) -> dict[str, Any]:
-            return {**base, "choices": [{"index": 0, "finish_reason": finish, **part}]}
+        def choice(part: dict[str, Any], finish: str | None = None, index: int = 0) -> dict[str, Any]:
+            return {**base, "choices": [{"index": index, "finish_reason": finish, **part}]}
 
         self.writer.write(
             b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\n"
@@ -167,7 +168,9 @@ class Exchange:
         if chat:
             self.event(choice({"delta": {"role": "assistant", "content": ""}}))
         for i in range(tokens):
-            self.event(choice(content(f"tok{i} ", True)))
+            so_far = {"usage": self.usage(body, i + 1)} if continuous else {}
+            for index in range(body.get("n") or 1):  # `so_far` is of one choice, as in vLLM's streams
+                self.event(choice(content(f"tok{i} ", True), index=index) | so_far)
             await self.writer.drain()
             if i == 1 and (self.stub.get("cut") == "middle" or self.dies_now()):
                 return self.cut(b"")

@@ -14,6 +14,7 @@ from modelport.gateway.redact import MARK, redacted
 from modelport.gateway.requestlog import Line
 from modelport.store import bodies, open_store
 from modelport.store.tables import bodies as table
+from tests.gateway.world import World, chat, until
 
 LINE = Line(
     id="req-1", at=5.0, request_id="", key_id="key-1", team="", user="", service_id="s", service="tiny",
@@ -198,3 +199,31 @@ def test_rows_come_to_the_store_once(tmp_path: Path) -> None:
     with store.read() as tx:
         assert [dict(r._mapping) for r in tx.execute(table.select())] == [found]
     store.close()
+
+
+def test_a_gateway_keeps_the_bodies_of_keys_that_opted_in_only(fresh: World) -> None:
+    fresh.gateway().service("tiny", fresh.engine())
+    told = chat("tiny", user=SECRETS[0])
+
+    def rows() -> dict[str, tuple[str, str]]:
+        with fresh.store.read() as tx:
+            return {row.key_id: (row.request, row.response) for row in tx.execute(table.select())}
+
+    other, own = fresh.client(fresh.key()), fresh.client(fresh.key(log_bodies=True))
+    fresh.settle()
+    other.post("/v1/chat/completions", json=told, headers={"x-request-id": "other"})
+    own.post("/v1/chat/completions", json=told, headers={"x-request-id": "own"})
+    until(rows)
+    ((asked, said),) = rows().values()
+    assert "hello there" in asked and MARK in asked and SECRETS[0] not in asked
+    assert json.loads(said)["choices"][0]["message"]["content"].startswith("tok0 tok1")
+    with own.stream("POST", "/v1/chat/completions", json={**told, "stream": True}) as answer:
+        answer.read()
+    until(lambda: len(fresh.lines()) >= 3)
+
+    def streamed() -> list[str]:
+        with fresh.store.read() as tx:
+            return [row.response for row in tx.execute(table.select()) if row.response.startswith('{"content"')]
+
+    (text,) = until(streamed)
+    assert json.loads(text)["content"].startswith("tok0 tok1")

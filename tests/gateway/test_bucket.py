@@ -1,6 +1,7 @@
 """The request log in a bucket: S3 as moto serves it."""
 
 import gzip
+import json
 import re
 import socket
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 
 from modelport.errors import ModelportError
 from modelport.gateway.bucket import Bucket
-from tests.gateway.world import free_port, until
+from tests.gateway.world import World, free_port, until
 
 if find_spec("obstore") is None or find_spec("moto") is None:
     pytest.skip("not installed: obstore (the extra `cloud`) or moto", allow_module_level=True)
@@ -166,3 +167,13 @@ def test_the_other_clouds_open_by_their_own_variables(
     monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "account")
     monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", "a2V5")
     Bucket(url, "gw-1", print, every_s=600).close()
+
+
+def test_a_gateway_copies_its_log_before_it_ends(s3: S3, fresh: World) -> None:
+    fresh.settings["log_bucket"] = "s3://logs/ours"
+    fresh.gateway().http.get("/v1/models", headers={"x-request-id": "copied"})
+    fresh.line("copied")
+    fresh.process.terminate()
+    fresh.process.wait()
+    assert [json.loads(line) for line in s3.lines("ours/")] == fresh.lines()
+    assert fresh.lines()[-1]["request_id"] == "copied"

@@ -8,7 +8,7 @@ import openai
 import pytest
 
 from tests.fakes.answering import Answer, Answering, streamed, whole
-from tests.gateway.sdk import PNG, png, serve, wav
+from tests.gateway.sdk import PNG, serve, wav
 from tests.gateway.world import World
 
 USED = {
@@ -86,13 +86,14 @@ def test_reranking(world: World, sdk: openai.OpenAI, told: Answering) -> None:
     for path in ("/v1/rerank", "/rerank"):
         told.answers[path] = whole(ranked)
         body = {"model": "many", "query": "capital", "documents": ["Rome", "Paris"], "top_n": 1}
-        raw: Any = sdk.with_options(base_url=world.url).post(path, body=body, cast_to=object)
-        assert raw["results"][0]["index"] == 1 and told.asked[-1].body == body
+        named: Any = {"headers": {"x-request-id": f"ranked{path.count('/')}"}}
+        found: Any = sdk.with_options(base_url=world.url).post(path, body=body, cast_to=object, options=named)
+        assert found["results"][0]["index"] == 1 and told.asked[-1].body == body
         document = {"content": [{"type": "image_url", "image_url": {"url": "file:///etc/passwd"}}]}
         with pytest.raises(openai.BadRequestError, match="data: URL of base64"):
             sdk.with_options(base_url=world.url).post(path, body={**body, "documents": document}, cast_to=object)
-    lines = [line for line in world.lines() if line["route"] == "/v1/rerank" and line["status"] == 200]
-    assert [(line["input_tokens"], line["estimated"]) for line in lines] == [(31, False)]
+        line = world.line(f"ranked{path.count('/')}")
+        assert (line["route"], line["input_tokens"], line["estimated"]) == (path, 31, False)
 
 
 @pytest.mark.parametrize("name", ["transcriptions", "translations"])
@@ -118,7 +119,7 @@ def test_a_recording_becomes_text_in_every_format(
     told.answers[path] = Answer((b"hello there\n",), kind="text/plain; charset=utf-8")
     text = way.with_raw_response.create(model="many", file=file, response_format="text")
     assert text.parse() == "hello there\n" and text.headers["content-type"].startswith("text/plain")
-    assert world.line(text.headers["x-request-id"])["audio_ms"] == 2000
+    assert 2000 <= world.line(text.headers["x-request-id"])["audio_ms"] <= 2010  # by its bytes, the header among them
 
 
 def test_a_streamed_transcription(world: World, sdk: openai.OpenAI, told: Answering) -> None:
@@ -204,7 +205,7 @@ def test_moderations_take_text_and_pictures_as_data(sdk: openai.OpenAI, told: An
     sdk.moderations.create(model="many", input=picture(f"data:image/png;base64,{PNG}"))
     with pytest.raises(openai.BadRequestError, match="data: URL of base64"):
         sdk.moderations.create(model="many", input=picture("https://example.com/x.png"))
-    assert len(told.asked) == 2 and png()
+    assert len(told.asked) == 2
 
 
 def test_the_generic_proxy_looks_into_bodies_too(world: World, sdk: openai.OpenAI, told: Answering) -> None:

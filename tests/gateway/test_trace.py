@@ -13,7 +13,7 @@ import pytest
 from modelport.gateway.request import perf
 from modelport.gateway.requestlog import Line
 from modelport.gateway.trace import CLOSE_S, Tracer
-from tests.gateway.world import free_port
+from tests.gateway.world import World, chat, free_port, until
 
 service_pb2 = pytest.importorskip(
     "opentelemetry.proto.collector.trace.v1.trace_service_pb2", reason="not installed: the extra `otel`"
@@ -200,3 +200,28 @@ def test_a_disabled_library_traces_nothing(monkeypatch: pytest.MonkeyPatch, coll
 def test_without_sampling_nothing_of_opentelemetry_is_imported() -> None:
     code = "import sys, modelport.gateway.trace; sys.exit('opentelemetry' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_a_gateway_traces_what_its_engines_are_asked(collector: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
+    world = World(trace_sample=1.0)
+    try:
+        engine = world.gateway().engine()
+        world.service("tiny", engine)
+        world.http.get("/v1/models")
+        given = {"traceparent": f"00-{TRACE}-{SPAN}-01", "tracestate": "vendor=1", "x-request-id": "mine"}
+        world.http.post("/v1/chat/completions", json=chat("tiny", stream=True), headers=given)
+        until(lambda: collector.spans)
+        (span,) = collector.spans
+        found = values(span.attributes)
+        assert (span.name, span.trace_id.hex(), found["modelport.request.id"]) == ("chat tiny", TRACE, "mine")
+        assert found["gen_ai.usage.output_tokens"] == 8
+        assert [event.name for event in span.events] == ["queued", "connected", "first byte"]
+        sent = engine.seen()["headers"]
+        assert sent["traceparent"] == f"00-{TRACE}-{span.span_id.hex()}-01" and sent["tracestate"] == "vendor=1"
+        world.http.post("/v1/chat/completions", json=chat("tiny"))
+        world.process.terminate()
+        world.process.wait()
+        assert len(collector.spans) == 2, "what was left came at the end"
+    finally:
+        world.close()

@@ -156,9 +156,14 @@ def test_old_segments_go_when_nothing_needs_them_and_more_than_wanted_is_kept(tm
     journal.append(encoded(DONE))
     journal.close()
     assert needed(tmp_path / "j") == ends[5]
-    assert Journal(tmp_path / "j").position == kept[-1].end + len(encoded(DONE)) or len(segments(tmp_path / "j")) > len(
-        kept
-    )
+
+
+def test_the_segment_that_is_written_stays_though_nothing_in_it_is_needed(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "j")
+    journal.needed = journal.append(encoded(OPEN))
+    journal.prune(0)
+    journal.append(encoded(DONE))
+    assert records(tmp_path / "j") == [OPEN, DONE]
 
 
 def test_a_journal_that_was_deleted_goes_on_where_the_store_knows_it_was(tmp_path: Path) -> None:

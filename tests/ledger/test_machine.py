@@ -97,9 +97,9 @@ class LedgerMachine(RuleBasedStateMachine):
                 assert error.kind.status == 503 and room is not None
             else:
                 mine = [one for one in self.caps.values() if one.subject.partition(":")[2] in subjects]
-                keys = {(one.id, began(one.period, self.time)): one.unit for one in mine}
+                keys: dict[BudgetPeriod, Unit] = {(one.id, began(one.period, self.time)): one.unit for one in mine}
                 holds = {key: OF[unit](tokens(worst)) for key, unit in keys.items()}
-                self.requests[id] = Request(slot, reservation, holds, dict(keys), worst)
+                self.requests[id] = Request(slot, reservation, holds, keys, worst)
         if len(gateway.bank.taken) > before and room is None:
             self.what_was_leased_fits(gateway)
 

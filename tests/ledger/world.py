@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from modelport.domain.amounts import Amounts
+from modelport.domain.amounts import Amounts, Unit
 from modelport.gateway.journal import Journal
 from modelport.gateway.ledger import Ledger
 from modelport.gateway.outbox import Batch
@@ -32,7 +32,7 @@ COLUMNS: dict[str, Any] = {
 }
 
 
-def cap(id: str, subject: str = "key:k", unit: str = "tokens", cap: int = 100, **more: Any) -> Cap:
+def cap(id: str, subject: str = "key:k", unit: Unit = "tokens", cap: int = 100, **more: Any) -> Cap:
     return Cap(id, subject, unit, cap, more.get("period", "total"), more.get("soft", 0.8), more.get("hard", True))
 
 

