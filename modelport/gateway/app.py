@@ -37,8 +37,9 @@ from modelport.gateway.backoff import Backoff
 from modelport.gateway.control import ControlDoor
 from modelport.gateway.edge import cors, host_allowed, preflight
 from modelport.gateway.infer import Inference, engine_path
+from modelport.gateway.live import live_views
 from modelport.gateway.meter import Meter
-from modelport.gateway.request import Request, encode
+from modelport.gateway.request import Request, encode, perf
 from modelport.gateway.routes import Route, Routes
 from modelport.gateway.surface import SURFACES
 from modelport.settings import Settings
@@ -128,7 +129,7 @@ class Gateway:
             request.fail(ModelportError("The gateway failed; its log has the reason.", INTERNAL))
         finally:
             del self.requests[name]
-            self.accounts.close(request)
+            self.accounts.end(request)
             request.connection.tasks.discard(request.task)  # type: ignore[arg-type]
 
     async def _answer(self, request: Request) -> None:
@@ -280,6 +281,10 @@ OPERATED = ("plan", "offers", "services", "services/")
 """Below /modelport/v1/: what a key with the scope `operate` may do. The rest of it is for admins."""
 
 
+async def live(gateway: Gateway, request: Request, _key: Key) -> None:
+    request.answer(200, encode(live_views(gateway.requests.values(), perf())))
+
+
 ANY = ("GET", "POST", "PUT", "PATCH", "DELETE")
 TABLE = (
     Entry("/healthz", ("GET",), Policy.OPEN, health, own=True),
@@ -290,6 +295,7 @@ TABLE = (
     Entry("/v1/models/", ("GET",), Policy.KEY, model, own=True),
     *(Entry(path, ("POST",), Policy.INFER, inference, own=True) for path in SURFACES),
     Entry("/services/", ANY, Policy.INFER, service),
+    Entry("/modelport/v1/requests", ("GET",), Policy.OPERATE, live),
     Entry("/modelport/v1/usage", ("GET",), Policy.KEY, control),
     *(Entry(f"/modelport/v1/{path}", ANY, Policy.OPERATE, control) for path in OPERATED),
     Entry("/modelport/", ANY, Policy.ADMIN, control),

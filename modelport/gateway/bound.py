@@ -20,6 +20,8 @@ LONGEST_S = 3600.0
 """How long a request without a deadline may go on."""
 BYTES_A_TOKEN = 4
 """Of an answer in English, for estimates; a bound counts a token a byte, since no tokenizer makes more."""
+MOST_NANO = 10**16
+"""No request costs more: ten million. Beyond, sums of them would leave the store's columns."""
 LAST_EVENTS = 2
 """What comes after the usage of a stream that ended well: `message_stop`, `[DONE]`."""
 
@@ -42,7 +44,7 @@ def worst(found: Scan, surface: Surface, service: Routed, media: int, deadline_s
     made.cached_tokens = made.input_tokens
     made.reasoning_tokens = made.output_tokens
     made.gpu_ms = math.ceil((deadline_s or LONGEST_S) * 1000) * max(1, service.gpus)
-    made.money_nano = service.rates.dearest(made)
+    made.money_nano = min(service.rates.dearest(made), MOST_NANO)
     return made
 
 
@@ -88,5 +90,5 @@ def used(
     else:
         made.input_tokens = math.ceil(bound.input_tokens / BYTES_A_TOKEN)
         made.output_tokens = seen
-    made.money_nano = price.nano(made)
+    made.money_nano = min(price.nano(made), MOST_NANO)
     return made, estimated

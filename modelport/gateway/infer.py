@@ -8,6 +8,7 @@ import msgspec
 from modelport.domain.limits import NO_LIMITS, Limits
 from modelport.errors import BUSY, FORBIDDEN, MODEL_NOT_FOUND, NOT_FOUND, NOT_READY, ModelportError
 from modelport.gateway.account import Account, Accounts
+from modelport.gateway.bodies import Bodies
 from modelport.gateway.bound import worst
 from modelport.gateway.caps import DEADLINE_HEADER, cap_output, check_body, deadline_s
 from modelport.gateway.connection import Connection
@@ -20,6 +21,7 @@ from modelport.gateway.request import Request, encode, perf
 from modelport.gateway.routes import Route, Routes
 from modelport.gateway.scan import MAX_MESSAGES, SMALL_BYTES, Scan, scan, usage_options, with_fields
 from modelport.gateway.surface import CHAT, SURFACES, Surface, other
+from modelport.gateway.trace import Tracer
 from modelport.gateway.upstream import ConnectFailed, Upstream, Visit
 from modelport.gateway.wake import Waking
 from modelport.gateway.watch import Watch
@@ -33,12 +35,16 @@ CONTINUOUS = frozenset(("vllm", "sglang"))
 class Inference:
     """What the inference routes and the generic proxy share."""
 
-    def __init__(self, settings: Settings, routes: Routes, waking: Waking, accounts: Accounts, watch: Watch) -> None:
+    def __init__(
+        self, settings: Settings, routes: Routes, waking: Waking, accounts: Accounts, watch: Watch,
+        tracer: Tracer | None,
+    ) -> None:  # fmt: skip
         self._settings = settings
         self._routes = routes
         self._waking = waking
         self._accounts = accounts
         self._watch = watch
+        self._tracer = tracer
         self._media = MediaPolicy(urls=settings.media_urls, hosts=settings.media_hosts)
 
     async def by_model(self, request: Request, key: Key) -> None:
@@ -73,6 +79,7 @@ class Inference:
         found, media = Scan(body, None), 0
         if body:
             found = scan(body, other(path), needs_model=False)
+            found.max_tokens = None  # nobody knows whether this route heeds it
             media = await self._check_media(found)
         await self._serve(request, route, key, other(path), found, path + query.decode("latin-1"), media)
 
@@ -110,6 +117,11 @@ class Inference:
     async def _serve(
         self, request: Request, route: Route, key: Key, surface: Surface, found: Scan, target: str, media: int
     ) -> None:
+        if self._tracer is not None:
+            request.trace = self._tracer.begin(request.headers, request.started)
+        if key.log_bodies:
+            request.bodies = Bodies()
+            request.bodies.note(found.body)
         tried: list[Route] = []
         while True:
             tried.append(route)
@@ -149,6 +161,8 @@ class Inference:
         route.in_flight += 1
         try:
             await self._queue(account, request, deadline)
+            if request.trace is not None:
+                request.trace.mark("queued")
             home = route.home(request.headers, found.body)
             upstream, visit, connection = await self._connect(request, route, home)
             account.upstream, account.visit = upstream, visit
@@ -166,6 +180,8 @@ class Inference:
             passage.translated = messages
             account.passage = passage
             request.queue_s = perf() - request.started
+            if request.trace is not None:
+                request.trace.mark("connected")
             self._watch.engines.add(connection)
             try:
                 if messages is not None and messages.counts:
@@ -215,12 +231,15 @@ class Inference:
             route.refuse_while_broken()
         except ModelportError as error:
             raise Unserved("unreachable", error) from None
+        began = perf()
         try:
             return await self._waking.hold(route, request, home)
         except ModelportError as error:
             if request.begun:
                 raise
             raise Unserved("failed", error) from None
+        finally:
+            request.waited_s += perf() - began
 
     async def _hold_until_known(self, request: Request, route: Route) -> None:
         """No engine of this service was seen yet, so which routes it has is not known."""

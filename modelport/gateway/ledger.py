@@ -87,6 +87,16 @@ class Ledger:
         self.writable = True
         """Whether the journal took the last record."""
 
+    @property
+    def leases(self) -> int:
+        """How many it holds."""
+        return len(self._leases)
+
+    @property
+    def reservations(self) -> int:
+        """Requests that are not settled yet."""
+        return len(self._open)
+
     # The hot path
 
     def swap(self, caps: Iterable[Cap]) -> None:

@@ -42,7 +42,7 @@ def _state(request: Request, account: Account | None) -> LiveState:
         return "streaming" if passage.connection.status and request.begun else "sent"
     if account.queue is None:
         return "queued"
-    return "sent" if request.hold_until is None else "held"
+    return "held"
 
 
 def _tokens(account: Account | None) -> int:

@@ -17,7 +17,7 @@ from modelport.errors import (
     ModelportError,
 )
 from modelport.gateway.connection import Connection, UpstreamBroke, UpstreamSilent, UpstreamStale
-from modelport.gateway.request import Request
+from modelport.gateway.request import Request, perf
 from modelport.gateway.upstream import ConnectFailed, Upstream
 from modelport.gateway.usage import Events, Usage, of_body
 
@@ -123,17 +123,18 @@ class Passage:
         failing = False
         try:
             status = await self._head()
+            heard = perf()
             self.upstream.breaker.heard(status, time.monotonic())
             if not 200 <= status < 300:
                 failing = status >= 500  # which the breaker knows by now
                 raise await self._refusal(status)
             if self.connection.header(b"content-type").startswith(b"text/event-stream"):
-                await self._stream()
+                await self._stream(heard)
                 said = self.usage
             elif self.request.begun:  # comments went out already, so only events may follow
                 raise self._fault()
             else:
-                said = await self._body(status)
+                said = await self._body(status, heard)
             self.upstream.breaker.succeeded()
             return said
         except UpstreamSilent:
@@ -180,9 +181,16 @@ class Passage:
             self.connection.send(self.payload)
             return await self.connection.head()
 
-    async def _stream(self) -> None:
+    def _overhead(self, heard: float) -> None:
+        """Say how long the request was in our hands: until it went to the engine, and since the answer began."""
+        request = self.request
+        request.overhead_s = took = request.queue_s - request.waited_s + perf() - heard
+        request.extra += ((b"x-modelport-overhead-ms", b"%.3f" % (took * 1000)),)
+
+    async def _stream(self, heard: float) -> None:
         request, connection, translated = self.request, self.connection, self.translated
         if not request.begun:
+            self._overhead(heard)
             request.start_stream()
         self._events = events = Events(*self.hide)
         put, feed = request.put, events.feed
@@ -205,7 +213,7 @@ class Passage:
         rest = events.rest()
         request.end(translated.feed(rest) + translated.end() if translated else rest)
 
-    async def _body(self, status: int) -> Usage | None:
+    async def _body(self, status: int, heard: float) -> Usage | None:
         request, connection = self.request, self.connection
         whole = await connection.whole(WHOLE_BYTES if self.translated is None else KEPT_BYTES)
         headers = [item for item in connection.headers.items() if item[0] in RETURNED]
@@ -215,6 +223,7 @@ class Passage:
                 whole = self.translated.whole(whole)
             self.sent_bytes = len(whole)
             headers.append((b"content-length", b"%d" % len(whole)))
+            self._overhead(heard)
             request.start(status, headers)
             request.end(whole)
             return used

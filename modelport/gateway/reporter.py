@@ -10,12 +10,15 @@ import msgspec
 import sqlalchemy as sa
 
 from modelport.gateway.account import Accounts
+from modelport.gateway.bodies import Bodies
+from modelport.gateway.bucket import Bucket
 from modelport.gateway.journal import Journal
 from modelport.gateway.listeners import Listeners
 from modelport.gateway.outbox import Batch
+from modelport.gateway.requestlog import Line
 from modelport.gateway.routes import Routes
 from modelport.settings import Settings
-from modelport.store import Store, gateways, leases, usage
+from modelport.store import Store, bodies, gateways, leases, usage
 from modelport.store.leases import Applied, BudgetPeriod
 
 EVERY_S = 1.0
@@ -33,7 +36,7 @@ class Reporter:
 
     def __init__(
         self, settings: Settings, store: Store, routes: Routes, listeners: Listeners, accounts: Accounts,
-        journal: Journal,
+        journal: Journal, bucket: Bucket | None,
     ) -> None:  # fmt: skip
         self.url = ""
         self._settings = settings
@@ -42,6 +45,7 @@ class Reporter:
         self._listeners = listeners
         self._accounts = accounts
         self._journal = journal
+        self._bucket = bucket
         self._thread = ThreadPoolExecutor(1, "gateway-write")
         self._kick = asyncio.Event()
         self._touched: dict[str, float] = {}
@@ -86,7 +90,9 @@ class Reporter:
             self._failing = True
             if batch is not None:
                 ledger.put_back(batch)
-        await loop.run_in_executor(self._thread, self._write_lines, lines.take(), lines.take_refused())
+        await loop.run_in_executor(
+            self._thread, self._write_lines, lines.take(), lines.take_refused(), self._accounts.bodies.take()
+        )
 
     def _activity(self) -> dict[str, float]:
         """Services asked for since the last report, or still at work."""
@@ -113,7 +119,9 @@ class Reporter:
             insert(tx, batch.lines)
             return leases.apply(tx, self._journal.gateway_id, batch.position, batch.charges, time.time())
 
-    def _write_lines(self, lines: Sequence[bytes], refused: Sequence[bytes]) -> None:
+    def _write_lines(
+        self, lines: Sequence[bytes], refused: Sequence[bytes], kept: Sequence[tuple[Bodies, Line]]
+    ) -> None:
         # A full disk loses log lines and rows of refused requests here and says so in a metric. Of what was used
         # nothing is lost: the journal has it, written before dispatch.
         meter = self._accounts.meter
@@ -128,6 +136,15 @@ class Reporter:
                 self._accounts.lines.write(lines)
             except OSError:
                 meter.drop("log", len(lines))
+            if self._bucket is not None:
+                self._bucket.add(lines)
+        if kept:
+            try:
+                rows = [each.row(line) for each, line in kept]
+                with self._store.write(alone=False) as tx:
+                    bodies.add(tx, rows)
+            except Exception:
+                meter.drop("bodies", len(kept))
         try:
             self._journal.sync()
             self._journal.prune(self._settings.journal_keep)

@@ -12,8 +12,10 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from modelport.errors import TIMEOUT_BODY, TOO_LARGE, UNAUTHORIZED, ModelportError
 
 if TYPE_CHECKING:
+    from modelport.gateway.bodies import Bodies
     from modelport.gateway.connection import Connection
     from modelport.gateway.protocol import ClientConnection
+    from modelport.gateway.trace import Trace
 
 Header = tuple[bytes, bytes]
 JSON = b"application/json"
@@ -43,12 +45,19 @@ class Request:
     """How errors are worded where it is not OpenAI's way: a function of error and request id."""
     account: Any = None
     """What it holds (account.py), once it was admitted."""
+    trace: "Trace | None" = None
+    bodies: "Bodies | None" = None
+    """Its text and its answer's, where its key opted in."""
     key: Any = None
     id = shown_id = ""
     route = "-"
     model = service = service_id = instance_id = ""
     status = 0
     queue_s = 0.0
+    waited_s = 0.0
+    """Of queue_s: in a queue, for a start, for a lease."""
+    overhead_s: float | None = None
+    """What this gateway itself took until its answer began."""
     first_byte_s: float | None = None
     hold_until: float | None = None
     _size = 0
@@ -184,6 +193,8 @@ class Request:
             return
         if self.first_byte_s is None:
             self.first_byte_s = perf() - self.started
+        if self.bodies is not None:
+            self.bodies.tee(data)
         if self._chunked:
             data = b"%b%x\r\n%b\r\n" % (self._head, len(data), data)
         elif self._head:
@@ -205,6 +216,8 @@ class Request:
         """The last bytes. The connection goes on to its next request, or closes."""
         if self.first_byte_s is None:
             self.first_byte_s = perf() - self.started
+        if self.bodies is not None:
+            self.bodies.tee(data)
         if self._chunked:
             data = b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data) if data else b"0\r\n\r\n"
         if self.method == "HEAD":

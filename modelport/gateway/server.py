@@ -17,6 +17,7 @@ from uvicorn.server import ServerState
 from modelport.gateway.account import Accounts, interrupted
 from modelport.gateway.app import Gateway
 from modelport.gateway.bank import StoreBank
+from modelport.gateway.bucket import Bucket
 from modelport.gateway.control import ControlDoor
 from modelport.gateway.infer import Inference
 from modelport.gateway.journal import Journal, claim
@@ -25,10 +26,12 @@ from modelport.gateway.limits import Limiter
 from modelport.gateway.listeners import Listeners, Listening, bind_main
 from modelport.gateway.meter import Meter
 from modelport.gateway.poller import Poller
+from modelport.gateway.queue import FairQueue
 from modelport.gateway.replay import abandoned, replay
 from modelport.gateway.reporter import Reporter, insert
 from modelport.gateway.requestlog import RequestLog
 from modelport.gateway.routes import Routes
+from modelport.gateway.trace import Tracer
 from modelport.gateway.upstream import Upstream
 from modelport.gateway.wake import Waking
 from modelport.gateway.watch import Watch
@@ -75,17 +78,23 @@ async def serve(
     routes = Routes(on_free=lambda: reporter.kick())
     lease_thread = ThreadPoolExecutor(1, "gateway-lease")
     ledger = Ledger(journal, StoreBank(store, journal.gateway_id, lease_thread))
-    accounts = Accounts(Limiter(), ledger, Meter(routes), RequestLog(settings.state_dir / "logs"))
+    queues: dict[str, FairQueue] = {}
+    meter = Meter(routes, queues, ledger)
+    accounts = Accounts(Limiter(), ledger, meter, RequestLog(settings.state_dir / "logs"), queues)
+    tracer = Tracer(settings.trace_sample, journal.gateway_id) if settings.trace_sample else None
+    bucket = None
+    if settings.log_bucket:
+        bucket = Bucket(settings.log_bucket, journal.gateway_id, lambda count: meter.drop("bucket", count))
 
     def swapped() -> None:
         accounts.swap(routes)
         reporter.kick()
 
     poller = Poller(store, routes, waking.hurry, on_swap=swapped)
-    inference, door = Inference(settings, routes, waking, accounts, watch), ControlDoor(settings, control)
+    inference, door = Inference(settings, routes, waking, accounts, watch, tracer), ControlDoor(settings, control)
     gateway = Gateway(settings, routes, store.pepper, inference, door, accounts, poller.catch_up)
     listeners = Listeners(_config(gateway), state, settings)
-    reporter = Reporter(settings, store, routes, listeners, accounts, journal)
+    reporter = Reporter(settings, store, routes, listeners, accounts, journal, bucket)
     reporter.url = url
 
     stop = _stop_on_signals()
@@ -113,6 +122,9 @@ async def serve(
             upstream.close()
         poller.close()
         await reporter.close()
+        for part in (bucket, tracer):
+            if part is not None:
+                await asyncio.to_thread(part.close)
         lease_thread.shutdown()
 
 

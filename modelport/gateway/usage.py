@@ -42,7 +42,9 @@ class Usage(msgspec.Struct):
     @property
     def input(self) -> int:
         """Input tokens, cached ones among them. Anthropic counts those apart."""
-        found = self.prompt_tokens if self.prompt_tokens is not None else self.input_tokens
+        if self.prompt_tokens is not None:
+            return _bounded(self.prompt_tokens)
+        found = self.input_tokens
         if found is None:
             found = max(0, (self.total_tokens or 0) - self.output)
         return _bounded(found + (self.cache_read_input_tokens or 0) + (self.cache_creation_input_tokens or 0))
@@ -83,7 +85,7 @@ class Usage(msgspec.Struct):
         if self.prompt_tokens_details is None and self.completion_tokens_details is None:
             given, made = self.prompt_tokens, self.completion_tokens
             others = (self.cached_tokens, self.reasoning_tokens, self.cache_read_input_tokens)
-            if given is not None and made is not None and others == NONE and given >= 0 and made >= 0:
+            if given is not None and made is not None and others == NONE and 0 <= given <= MOST and 0 <= made <= MOST:
                 return given, made, 0, 0
         return self.input, self.output, self.cached, self.reasoning
 

@@ -152,3 +152,4 @@ async def _say(route: Route, request: Request) -> None:
     estimate = route.routed.estimate_s
     about = f", about {estimate:.0f} s" if estimate else ""
     await request.write(f": waking {route.name}{about}\n\n".encode())
+    request.first_byte_s = None  # that was our word, not the engine's

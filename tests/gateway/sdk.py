@@ -42,7 +42,14 @@ def completion(message: dict[str, Any], finish: str = "stop", usage: object = US
 def chunk(delta: dict[str, Any], finish: str | None = None, index: int = 0, **more: Any) -> dict[str, Any]:
     """A piece of a streamed one."""
     choice = {"index": index, "delta": delta, "finish_reason": finish}
-    return {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice], **more}
+    return {
+        "id": "chatcmpl-1",
+        "object": "chat.completion.chunk",
+        "created": 1,
+        "model": "m",
+        "choices": [choice],
+        **more,
+    }
 
 
 def last(usage: object = USAGE) -> dict[str, Any]:

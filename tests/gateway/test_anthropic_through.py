@@ -58,9 +58,7 @@ def stream_of(data: bytes) -> Answer:
     return Answer(parts, kind="text/event-stream", stream=True)
 
 
-def test_a_message_whole_with_its_usage_settled_once(
-    world: World, sdk: anthropic.Anthropic, told: Answering
-) -> None:
+def test_a_message_whole_with_its_usage_settled_once(world: World, sdk: anthropic.Anthropic, told: Answering) -> None:
     told.answers[CHAT] = whole(completion({"content": "Grüße 👋"}))
     message = sdk.messages.create(**ASKING, system="Be kind.", stop_sequences=["X"], extra_body={"top_k": 4})
     assert message.content[0].type == "text" and message.content[0].text == "Grüße 👋"
@@ -134,9 +132,7 @@ def test_tokens_are_counted_by_the_engine_and_cost_none(
     world: World, sdk: anthropic.Anthropic, told: Answering
 ) -> None:
     told.answers["/tokenize"] = whole({"count": 42, "max_model_len": 4096, "tokens": []})
-    counted = sdk.messages.with_raw_response.count_tokens(
-        model="claude", messages=HELLO, system="s", tools=[WEATHER]
-    )
+    counted = sdk.messages.with_raw_response.count_tokens(model="claude", messages=HELLO, system="s", tools=[WEATHER])
     assert counted.parse().input_tokens == 42
     assert told.asked[-1].path == "/tokenize" and len(told.asked[-1].body["messages"]) == 2
     line = world.line(counted.headers["request-id"])
@@ -224,7 +220,8 @@ def test_every_answer_has_both_request_ids_and_takes_the_client_s_own(
 
 def test_a_key_may_come_either_way(world: World, told: Answering) -> None:
     told.answers[CHAT] = whole(completion({"content": "a"}))
-    for way in ({"api_key": world.admin}, {"auth_token": world.admin}):
+    ways: list[dict[str, Any]] = [{"api_key": world.admin}, {"auth_token": world.admin}]
+    for way in ways:
         with anthropic.Anthropic(base_url=world.url, max_retries=0, **way) as client:
             client.beta.messages.create(**ASKING, betas=["interleaved-thinking-2025-05-14"])  # adds ?beta=true
         assert world.admin not in str(told.asked[-1].headers)

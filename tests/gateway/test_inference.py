@@ -15,12 +15,12 @@ def events(text: str) -> list[dict]:
 
 
 def test_a_chat_completion_passes_through_and_is_metered(world: World, engine: Engine) -> None:
-    answer = world.http.post("/v1/chat/completions", json=chat("tiny"), headers={"x-request-id": "mine-1"})
+    answer = world.http.post("/v1/chat/completions", json=chat("tiny"), headers={"x-request-id": "mine-chat-1"})
     assert answer.status_code == 200
     assert answer.json()["choices"][0]["message"]["content"].startswith("tok0 tok1")
-    assert answer.headers["x-request-id"] == "mine-1"
+    assert answer.headers["x-request-id"] == "mine-chat-1"
     assert "server" not in answer.headers
-    line = world.line("mine-1")
+    line = world.line("mine-chat-1")
     assert (line["service"], line["route"], line["status"]) == ("tiny", "/v1/chat/completions", 200)
     assert (line["output_tokens"], line["cached_tokens"]) == (8, line["input_tokens"] // 2)
     assert line["instance_id"].startswith("i-") and line["total_s"] > 0

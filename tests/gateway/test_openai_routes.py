@@ -97,9 +97,7 @@ def test_reranking(world: World, sdk: openai.OpenAI, told: Answering) -> None:
 
 
 @pytest.mark.parametrize("name", ["transcriptions", "translations"])
-def test_a_recording_becomes_text_in_every_format(
-    world: World, sdk: openai.OpenAI, told: Answering, name: str
-) -> None:
+def test_a_recording_becomes_text_in_every_format(world: World, sdk: openai.OpenAI, told: Answering, name: str) -> None:
     path, way = f"/v1/audio/{name}", getattr(sdk.audio, name)
     file = ("hello.wav", wav(2.0), "audio/wav")
     told.answers[path] = whole(HEARD)

@@ -44,7 +44,8 @@ def told(behind: Answering) -> Answering:
 
 
 def test_chat_streams_embeddings_and_models(sdk: openai.OpenAI) -> None:
-    assert sdk.chat.completions.create(model="tiny", messages=MESSAGES).usage.completion_tokens == 8
+    answer = sdk.chat.completions.create(model="tiny", messages=MESSAGES)
+    assert answer.usage and answer.usage.completion_tokens == 8
     chunks = list(sdk.chat.completions.create(model="tiny", messages=MESSAGES, stream=True))
     assert "".join(c.choices[0].delta.content or "" for c in chunks).startswith("tok0 tok1")
     assert "tiny" in [m.id for m in sdk.models.list()]
@@ -83,9 +84,7 @@ def test_tools_go_in_and_parallel_calls_come_out_whole(sdk: openai.OpenAI, told:
     assert told.asked[-1].body["messages"] == history and told.asked[-1].body["tools"] == [WEATHER]
 
 
-def test_parallel_calls_that_come_in_fragments_are_put_together_by_the_sdk(
-    sdk: openai.OpenAI, told: Answering
-) -> None:
+def test_parallel_calls_that_come_in_fragments_are_put_together_by_the_sdk(sdk: openai.OpenAI, told: Answering) -> None:
     def piece(index: int, arguments: str, **first: Any) -> dict[str, Any]:
         named = {"id": first["id"], "type": "function"} if first else {}
         function = {"arguments": arguments, **({"name": first["name"]} if first else {})}
