@@ -25,7 +25,7 @@ from modelport.settings import Settings
 if TYPE_CHECKING:
     from modelport.control.doctor import Check
     from modelport.domain.spec import Spec
-    from modelport.gateway.listeners import Listening
+    from modelport.gateway.sockets import Listening
     from modelport.store import Store
 
 log = logging.getLogger("modelport.serve")
@@ -43,23 +43,24 @@ def serve(settings: Settings, on_ready: Callable[[str], None], only: str | None 
 
     Raises ModelportError when it cannot start: served already, port in use, state directory unusable.
     """
-    from modelport.gateway.listeners import bind_main
-    from modelport.store.database import prepare
+    from modelport.gateway.sockets import bind_main
+    from modelport.statedir import prepare
 
     settings.socket  # noqa: B018  # a path that is too long is refused before anything is made
     prepare(settings.state_dir)
-    names = [only] if only else [CONTROL, GATEWAY]
+    parts = [only] if only else [CONTROL, GATEWAY]
     with contextlib.ExitStack() as locks:
-        for name in names:
-            locks.enter_context(_locked(settings.state_dir, name))
-        _Parent(settings, on_ready, bind_main(settings) if GATEWAY in names else None).run(names)
+        for part in parts:
+            locks.enter_context(_locked(settings.state_dir, part))
+        more = [f"{GATEWAY}-{number}" for number in range(2, settings.gateways + 1)] if GATEWAY in parts else []
+        _Parent(settings, on_ready, bind_main(settings) if GATEWAY in parts else None).run([*parts, *more])
 
 
 @contextlib.contextmanager
 def private(settings: Settings, *, any_port: bool) -> Iterator[Settings]:
     """Settings for a server of one's own, which leaves nothing behind: a state directory below the usual one, a short
     lease. What an earlier one left when it was killed is swept, unless it still runs."""
-    from modelport.store.database import prepare
+    from modelport.statedir import prepare
 
     prepare(settings.state_dir)
     runs = settings.state_dir / RUNS
@@ -224,7 +225,7 @@ def admin_key(settings: Settings) -> str | None:
 
 
 def _locked(state_dir: Path, part: str) -> contextlib.AbstractContextManager[None]:
-    from modelport.control.server import locked
+    from modelport.statedir import locked
 
     return locked(state_dir, f"serve-{part}")
 
@@ -363,9 +364,11 @@ class _Parent:
         return names
 
     def _end(self, name: str, grace_s: float) -> None:
-        for pid in [pid for pid, child in self.children.items() if child == name]:
+        pids = [pid for pid, child in self.children.items() if child.partition("-")[0] == name]
+        for pid in pids:
             os.kill(pid, signal.SIGTERM)
-            deadline = time.monotonic() + grace_s
+        deadline = time.monotonic() + grace_s
+        for pid in pids:
             while pid in self.children and time.monotonic() < deadline:
                 self._reaped()
                 time.sleep(0.01)

@@ -1,7 +1,7 @@
 """World: a store in which our gateway finds one service, `stub-model`, whose engine is the stub, and a key for it.
 
-Everything that a request can be held against is there: limits and budgets of the key, its team and the service, and a
-price. All are too large to be reached.
+A request is held against what one usually is: the key's limits of each kind and its daily budget of tokens, its team's
+monthly budget of money by the service's price, and the service's capacity. All are too large to be reached.
 """
 
 import os
@@ -81,19 +81,18 @@ def world(stub_port: int, processes: int = 1, store_core: int = 1) -> Iterator[W
 
 
 def _key(tx: sa.Connection, store: Store) -> str:
-    """A key as a person gets it, with limits, and with budgets of its own, its team and the service."""
+    """A key as a person gets it: with limits, a budget of its own, and a team that has one too."""
     now = time.time()
     view = keys.create(tx, store.pepper, KeySpec(name="bench", team=TEAM, limits=LIMITS), now)
-    for subject in (f"key:{view.id}", f"team:{TEAM}", f"service:{MODEL}"):
-        budgets.put(tx, Budget(subject=subject, unit="money", cap=MANY, period="month"), now)
-        budgets.put(tx, Budget(subject=subject, unit="tokens", cap=1e12), now)
+    budgets.put(tx, Budget(subject=f"key:{view.id}", unit="tokens", cap=1e12, period="day"), now)
+    budgets.put(tx, Budget(subject=f"team:{TEAM}", unit="money", cap=MANY, period="month"), now)
     assert view.secret
     return view.secret
 
 
 def _service(tx: sa.Connection, store: Store, directory: Path, stub_port: int) -> None:
     now = time.time()
-    spec = Spec(model="stub.gguf", name=MODEL, limits=LIMITS, price=PRICE)
+    spec = Spec(model="stub.gguf", name=MODEL, limits=Limits(in_flight=100_000), price=PRICE)
     service = services.insert(tx, spec, None, now)
     for state in (ServiceState.PLANNING, ServiceState.STARTING, ServiceState.READY):
         service = services.update(tx, service, now, state=state)

@@ -19,7 +19,7 @@ from modelport.domain.units import show_bytes
 from modelport.errors import ModelportError
 from modelport.planner.cgroup import limits
 from modelport.settings import Settings
-from modelport.store.database import prepare
+from modelport.statedir import prepare
 
 DRIVERS = (
     (("nvidia-smi",), "NVIDIA driver {}, CUDA up to {}", r"Driver Version:\s*(\S+)\s+CUDA Version:\s*(\S+)"),

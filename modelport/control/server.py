@@ -2,12 +2,10 @@
 
 import asyncio
 import contextlib
-import fcntl
 import os
 import signal
 import socket
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import uvicorn
@@ -18,8 +16,8 @@ from modelport.control.reconciler import Reconciler
 from modelport.control.rest import make_app
 from modelport.control.retention import retain
 from modelport.domain.key import KeySpec
-from modelport.errors import ModelportError
 from modelport.settings import Settings
+from modelport.statedir import locked
 from modelport.store import Store, audit, keys, open_store
 
 ADMIN_KEY = "admin.key"
@@ -32,25 +30,6 @@ def run(settings: Settings) -> None:
         store = open_store(settings.state_dir, settings.store_url_ref, settings.pepper_ref)
         bootstrap(store)
         asyncio.run(_serve(settings, store))
-
-
-@contextlib.contextmanager
-def locked(state_dir: Path, name: str) -> Iterator[None]:
-    """Hold the state directory's lock of that name. Raises ModelportError when another process has it. The kernel
-    drops it when the holder dies, however it dies."""
-    with open(os.open(state_dir / f"{name}.lock", os.O_CREAT | os.O_RDWR, 0o600), "r+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = file.read().strip()
-            raise ModelportError(
-                f"Modelport is already serving from {state_dir}" + (f" (process {holder})" if holder else "") + ". "
-                "Use it (`modelport ps`), or give this one another state directory (--state-dir)."
-            ) from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
 
 
 def bootstrap(store: Store) -> None:

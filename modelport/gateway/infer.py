@@ -182,7 +182,7 @@ class Inference:
             request.queue_s = perf() - request.started
             if request.trace is not None:
                 request.trace.mark("connected")
-            self._watch.engines.add(connection)
+            self._watch.engines.add(passage)
             try:
                 if messages is not None and messages.counts:
                     await messages.count(passage, route.known_routes)
@@ -190,7 +190,7 @@ class Inference:
                     account.said = await passage.run()
                 account.whole = True
             finally:
-                self._watch.engines.discard(connection)
+                self._watch.engines.discard(passage)
                 upstream.give_back(passage.connection)  # which closes it unless the answer came whole
         finally:
             self._accounts.leave(account)

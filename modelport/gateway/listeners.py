@@ -9,16 +9,12 @@ from dataclasses import dataclass
 from uvicorn import Config
 from uvicorn.server import ServerState
 
-from modelport.errors import ModelportError
 from modelport.gateway.certificate import Certificate
 from modelport.gateway.protocol import ClientConnection
 from modelport.gateway.routes import Routes
+from modelport.gateway.sockets import BACKLOG, LOOPBACK, bind
 from modelport.settings import Settings
 
-Listening = tuple[socket.socket, str]
-"""A listening socket and the URL it is known by."""
-LOOPBACK = "127.0.0.1"
-BACKLOG = 2048
 log = logging.getLogger("modelport.gateway")
 
 
@@ -65,7 +61,8 @@ class Listeners:
             if service_id in self._open:
                 continue
             try:
-                server = await self._serve(bind(address.host, address.port), service_id, address.loopback)
+                sock = bind(address.host, address.port, shared=self._settings.gateways > 1)
+                server = await self._serve(sock, service_id, address.loopback)
                 self._open[service_id] = (address, server)
             except OSError as error:
                 problems[service_id] = f"Port {address.port} cannot be opened: {os.strerror(error.errno or 0)}."
@@ -91,34 +88,3 @@ class Listeners:
             self._main.close()
         for _, server in self._open.values():
             server.close()
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """A bound socket. Raises OSError."""
-    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    sock = socket.socket(family, kind, protocol)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind(address)
-        sock.listen(BACKLOG)  # with SO_REUSEADDR, two may bind; only one may listen
-    except OSError:
-        sock.close()
-        raise
-    sock.setblocking(False)
-    return sock
-
-
-def bind_main(settings: Settings) -> Listening:
-    """The common port's socket and its URL. Raises ModelportError that names the port and the setting."""
-    scheme = "http" if Certificate.of(settings) is None else "https"
-    try:
-        sock = bind(settings.host, settings.port)
-    except OSError as error:
-        why = error.strerror or "the address is not known"
-        raise ModelportError(
-            f"Port {settings.port} on {settings.host} cannot be opened: {why}. Free it, or set another with --port "
-            "(MODELPORT_PORT; 0 is any free one)."
-        ) from None
-    host = {"0.0.0.0": LOOPBACK, "::": "[::1]"}.get(settings.host, settings.host)  # noqa: S104 - shown, not bound
-    shown = f"[{host}]" if ":" in host and not host.startswith("[") else host
-    return sock, f"{scheme}://{shown}:{sock.getsockname()[1]}"

@@ -49,8 +49,9 @@ class Line(msgspec.Struct):
 class RequestLog:
     """Lines wait here for `write`, which the store's thread calls: the loop never waits for the disk."""
 
-    def __init__(self, directory: Path) -> None:
-        self._path = directory / "requests.jsonl"
+    def __init__(self, directory: Path, slot: int = 0) -> None:
+        """`slot` is the gateway's beside others of this machine: each writes a file of its own."""
+        self._path = directory / (f"requests-{slot}.jsonl" if slot else "requests.jsonl")
         self._lines: list[bytes] = []
         self._refused: list[bytes] = []
 

@@ -23,7 +23,7 @@ from modelport.gateway.infer import Inference
 from modelport.gateway.journal import Journal, claim
 from modelport.gateway.ledger import Ledger
 from modelport.gateway.limits import Limiter
-from modelport.gateway.listeners import Listeners, Listening, bind_main
+from modelport.gateway.listeners import Listeners
 from modelport.gateway.meter import Meter
 from modelport.gateway.poller import Poller
 from modelport.gateway.queue import FairQueue
@@ -31,6 +31,7 @@ from modelport.gateway.replay import abandoned, replay
 from modelport.gateway.reporter import Reporter, insert
 from modelport.gateway.requestlog import RequestLog
 from modelport.gateway.routes import Routes
+from modelport.gateway.sockets import Listening, bind_main
 from modelport.gateway.trace import Tracer
 from modelport.gateway.upstream import Upstream
 from modelport.gateway.wake import Waking
@@ -80,7 +81,8 @@ async def serve(
     ledger = Ledger(journal, StoreBank(store, journal.gateway_id, lease_thread))
     queues: dict[str, FairQueue] = {}
     meter = Meter(routes, queues, ledger)
-    accounts = Accounts(Limiter(), ledger, meter, RequestLog(settings.state_dir / "logs"), queues)
+    lines = RequestLog(settings.state_dir / "logs", int(journal.directory.name))
+    accounts = Accounts(Limiter(), ledger, meter, lines, queues)
     tracer = Tracer(settings.trace_sample, journal.gateway_id) if settings.trace_sample else None
     bucket = None
     if settings.log_bucket:

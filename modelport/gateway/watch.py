@@ -3,7 +3,7 @@
 import asyncio
 from typing import TYPE_CHECKING
 
-from modelport.gateway.connection import Connection
+from modelport.gateway.relay import Passage
 from modelport.gateway.request import Request
 from modelport.settings import Settings
 
@@ -20,8 +20,8 @@ class Watch:
     connections that idle."""
 
     def __init__(self, settings: Settings, clients: "set[ClientConnection]") -> None:
-        self.engines: set[Connection] = set()
-        """Those that a request waits for."""
+        self.engines: set[Passage] = set()
+        """What goes on at engines; a passage may change its connection on the way."""
         self.deadlines: dict[Request, float] = {}
         """When each request must have ended, on the loop's clock."""
         self._settings = settings
@@ -36,7 +36,8 @@ class Watch:
     def look(self, now: float) -> None:
         """One look, at `now` on the loop's clock."""
         silent = now - self._settings.request_timeout
-        for engine in list(self.engines):
+        for passage in list(self.engines):
+            engine = passage.connection
             since = engine.silent_since()
             if since is not None and since < silent:
                 engine.give_up()

@@ -10,9 +10,9 @@ from sqlalchemy.exc import DatabaseError, DBAPIError, InternalError, Operational
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from modelport.errors import NOT_READY, ModelportError
+from modelport.statedir import file_system, prepare
 from modelport.store import installation, postgres, sqlite, tables
 from modelport.store.secret import secret
-from modelport.store.sqlite import file_system, prepare
 
 HEAD = "0003"
 """The newest migration; a database that already is there is not migrated, so Alembic is not imported."""

@@ -10,29 +10,6 @@ from pathlib import Path
 import sqlalchemy as sa
 from sqlalchemy import event
 
-from modelport.errors import ModelportError
-
-NETWORK_FILE_SYSTEMS = frozenset(
-    (
-        "nfs",
-        "nfs4",
-        "cifs",
-        "smb3",
-        "smbfs",
-        "lustre",
-        "gpfs",
-        "beegfs",
-        "ceph",
-        "glusterfs",
-        "afs",
-        "9p",
-        "ocfs2",
-        "gfs2",
-    )
-) | frozenset(("fuse.sshfs", "fuse.glusterfs", "fuse.ceph", "fuse.rclone", "fuse.s3fs", "fuse.beegfs"))
-"""Types in /proc/self/mountinfo on which SQLite's WAL does not work: it needs memory shared between all writers
-(sqlite.org/wal.html, «all processes using a database must be on the same host computer»)."""
-
 
 def engine(path: Path) -> sa.Engine:
     """Connections to the file. One with the option `modelport_write` holds the write lock from its first statement."""
@@ -52,44 +29,6 @@ def opening(directory: Path) -> Iterator[None]:
         if not (path := directory / "modelport.db").exists():
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
         yield
-
-
-def prepare(directory: Path) -> None:
-    """Make the state directory (0700) where there is none, and refuse one that cannot hold a store. ModelportError."""
-    try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        mounts = Path("/proc/self/mountinfo")
-        kind = file_system(directory.resolve(), mounts.read_text()) if mounts.exists() else ""
-        if kind in NETWORK_FILE_SYSTEMS:
-            raise ModelportError(
-                f"The state directory {directory} is on a network file system ({kind}), where the store would be "
-                "damaged. Set state_dir (MODELPORT_STATE_DIR) to a directory on a local disk."
-            )
-        if directory.stat().st_uid == os.geteuid():
-            directory.chmod(0o700)
-        probe = directory / f".probe-{os.getpid()}"
-        probe.touch(0o600)
-        probe.unlink()
-    except OSError as error:
-        raise ModelportError(
-            f"The state directory {directory} cannot be used: {error.strerror}. Set state_dir (MODELPORT_STATE_DIR) "
-            "to a directory you own."
-        ) from None
-
-
-def file_system(path: Path, mountinfo: str) -> str:
-    """The type of the file system `path` lies on, from the text of /proc/self/mountinfo (proc(5)); '' if not found."""
-    best, kind = -1, ""
-    for line in mountinfo.splitlines():
-        before, _, after = line.partition(" - ")
-        fields = before.split()
-        if len(fields) < 5 or not after:
-            continue
-        point = fields[4].encode().decode("unicode_escape")  # spaces stand as \040
-        inside = point == "/" or str(path) == point or str(path).startswith(point + "/")
-        if inside and len(point) >= best:  # a later mount on the same point hides the earlier one
-            best, kind = len(point), after.split()[0]
-    return kind
 
 
 def kept(path: Path, size: int) -> bytes:

@@ -5,6 +5,7 @@ import json
 import secrets
 import socket
 import threading
+import time
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -59,6 +60,10 @@ class Answering:
         """By path; a list of them in `queued` goes first."""
         self.queued: list[Answer] = []
         self.asked: list[Asked] = []
+        self.drops_kept = False
+        """Whether a second request on one connection is answered by closing it."""
+        self.silent_s = 0.0
+        """How long it says nothing before its answer."""
         self._open: set[socket.socket] = set()
         engine = self
 
@@ -68,6 +73,7 @@ class Answering:
             disable_nagle_algorithm = True
 
             def setup(self) -> None:
+                self.served = 0
                 engine._open.add(self.request)
                 super().setup()
 
@@ -81,7 +87,12 @@ class Answering:
             def do_POST(self) -> None:
                 raw = self.rfile.read(int(self.headers.get("content-length", 0)))
                 headers = {name.lower(): value for name, value in self.headers.items()}
+                self.served += 1
+                if engine.drops_kept and self.served > 1:
+                    self.close_connection = True
+                    return
                 engine.asked.append(Asked(self.path, headers, raw))
+                time.sleep(engine.silent_s)
                 right = headers.get("authorization") == f"Bearer {engine.key}"
                 self.give(engine.next(self.path) if right else whole({"error": {"message": "wrong key"}}, 401))
 

@@ -3,10 +3,12 @@
 import base64
 import io
 import struct
+import time
 import wave
 import zlib
 from typing import Any
 
+from modelport.store import instances
 from tests.fakes.answering import Answering
 from tests.gateway.world import Engine, World
 
@@ -24,10 +26,14 @@ USAGE = {
 }  # fmt: skip
 
 
-def serve(world: World, name: str, engine: Answering, routes: tuple[str, ...] = ROUTES, **spec: Any) -> None:
-    """A service of this name behind the gateway, answered by `engine`."""
+def serve(
+    world: World, name: str, engine: Answering, routes: tuple[str, ...] = ROUTES, kind: str = "stub", **spec: Any
+) -> None:
+    """A service of this name behind the gateway, answered by `engine`, which the gateway takes for one of this kind."""
     service = world.service(name, **spec)
-    world.instance(service, Engine(engine.port, engine.key, None), routes)  # type: ignore[arg-type]
+    row = world.instance(service, Engine(engine.port, engine.key, None), routes)  # type: ignore[arg-type]
+    with world.store.write() as tx:
+        instances.update(tx, row, time.time(), engine=kind)
     world.settle()
 
 

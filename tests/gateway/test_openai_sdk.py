@@ -40,6 +40,7 @@ def told(behind: Answering) -> Answering:
     behind.answers.clear()
     behind.queued.clear()
     behind.asked.clear()
+    behind.drops_kept, behind.silent_s = False, 0.0
     return behind
 
 
@@ -227,6 +228,27 @@ def test_an_engine_s_zero_stays_zero_and_silence_is_an_estimate(
     assert all(estimated and output > 0 for _, output, _, _, estimated in found[2:])
 
 
+def test_usage_along_the_way_is_asked_of_engines_that_tell_it_and_shown_to_those_who_asked(
+    world: World, sdk: openai.OpenAI
+) -> None:
+    engine = Answering()
+    serve(world, "like-vllm", engine, kind="vllm")
+    so_far = [{"prompt_tokens": 40, "completion_tokens": n, "total_tokens": 40 + n} for n in (1, 2)]
+    engine.answers[CHAT] = streamed(
+        *(chunk({"content": "a"}, usage=used) for used in so_far), chunk({}, "stop", usage=so_far[1]), last()
+    )
+    wanted: list[tuple[Any, list[int]]] = [
+        ({}, []),
+        ({"stream_options": {"include_usage": True}}, [8]),
+        ({"stream_options": {"include_usage": True, "continuous_usage_stats": True}}, [1, 2, 2, 8]),
+    ]
+    for options, shown in wanted:
+        stream = sdk.chat.completions.create(model="like-vllm", messages=MESSAGES, stream=True, **options)
+        assert [c.usage.completion_tokens for c in stream if c.usage] == shown
+        assert engine.asked[-1].body["stream_options"] == {"include_usage": True, "continuous_usage_stats": True}
+    engine.stop()
+
+
 # Names, keys and headers
 
 
@@ -306,6 +328,15 @@ def test_errors_of_ours_are_the_sdks_own(world: World, sdk: openai.OpenAI, told:
     with pytest.raises(openai.InternalServerError) as gone:
         sdk.chat.completions.create(model="tiny", messages=MESSAGES, extra_body={"stub": {"cut": "middle"}})
     assert gone.value.status_code == 502
+
+
+def test_an_engine_that_is_silent_on_its_second_connection_is_given_up_too(sdk: openai.OpenAI, told: Answering) -> None:
+    told.answers[CHAT] = whole(completion({"content": "a"}))
+    sdk.chat.completions.create(model="told", messages=MESSAGES)
+    told.drops_kept, told.silent_s = True, 8.0
+    with pytest.raises(openai.InternalServerError) as late:
+        sdk.with_options(timeout=6).chat.completions.create(model="told", messages=MESSAGES)
+    assert late.value.status_code == 504
 
 
 def test_a_spent_budget_is_402_and_is_not_tried_again(world: World, sdk: openai.OpenAI, told: Answering) -> None:

@@ -71,6 +71,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.requests: dict[str, Request] = {}
         self.lost: set[int] = set()
         self.pruned = False
+        self.count = 0
         self.gateways = [self.gateway(slot) for slot in (0, 1)]
 
     def gateway(self, slot: int) -> Gateway:
@@ -85,7 +86,8 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(slot=SLOTS, worst=st.integers(1, 60), known=st.booleans(), room=st.none() | st.integers(0, 400))
     def reserve(self, slot: int, worst: int, known: bool, room: int | None) -> None:
         gateway = self.gateways[slot]
-        id = f"r{len(self.requests)}"
+        self.count += 1
+        id = f"r{self.count}"
         subjects = ("k", "t", "s") if known else ("stranger", "", "s")
         before = len(gateway.bank.taken)
         with self.little_room(slot, room):

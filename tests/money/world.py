@@ -28,7 +28,7 @@ from modelport.store.leases import Balance, Standing
 from modelport.store.revision import bump
 from modelport.store.tables import instances, requests
 from tests.fakes.answering import Answering
-from tests.gateway.world import ROOT, World, chat, free_port, until
+from tests.gateway.world import PLAIN, ROOT, World, chat, free_port, until
 
 ENGINE_ROUTES = (
     "POST /v1/chat/completions", "POST /v1/completions", "POST /v1/responses", "POST /v1/messages",
@@ -50,6 +50,13 @@ class Till(World):
     """A world where money is counted."""
 
     # What is there
+
+    def settle(self) -> None:
+        """As World's, at once: a key that the gateway does not know makes it look at the store."""
+        if hasattr(self, "process") and self.process.poll() is None:
+            with self.store.write() as tx:
+                view = keys.create(tx, self.store.pepper, KeySpec(name="look"), time.time())
+            assert PLAIN.get(f"{self.url}/v1/models", headers={"x-api-key": view.secret or ""}).status_code == 200
 
     def holder(self, **spec: Any) -> Holder:
         with self.store.write() as tx:

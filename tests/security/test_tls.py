@@ -15,8 +15,8 @@ import pytest
 
 from modelport.errors import ModelportError
 from modelport.gateway.certificate import Certificate
-from modelport.gateway.listeners import bind_main
 from modelport.gateway.server import run
+from modelport.gateway.sockets import bind_main
 from modelport.settings import Settings
 from tests.gateway.world import World, chat, free_port, until
 
