@@ -212,6 +212,7 @@ def interrupted(record: Open) -> bytes:
             id=record.open, at=record.at, request_id=record.open, key_id=record.key, team=record.team, user="",
             service_id="", service=record.service, instance_id="", model=record.service, route="-", method="-",
             status=0, input_tokens=worst.input_tokens, output_tokens=worst.output_tokens,
+            cached_tokens=worst.cached_tokens, reasoning_tokens=worst.reasoning_tokens,
             audio_ms=worst.audio_ms, characters=worst.characters, images=worst.images, gpu_ms=worst.gpu_ms,
             money_nano=worst.money_nano, estimated=True,
         )

@@ -131,6 +131,7 @@ class Gateway:
             del self.requests[name]
             self.accounts.end(request)
             request.connection.tasks.discard(request.task)  # type: ignore[arg-type]
+            request.release()
 
     async def _answer(self, request: Request) -> None:
         connection = request.connection

@@ -58,6 +58,16 @@ class Lease:
         self.warn_at = cap.soft * (cap.cap + balance.extra)
 
     @property
+    def used(self) -> int:
+        """By all gateways, with what of ours the store does not know yet."""
+        return self.balance.spent + self.unapplied
+
+    @property
+    def near(self) -> bool:
+        """Whether the soft share of the cap is used."""
+        return self.used >= self.warn_at
+
+    @property
     def held(self) -> int:
         """What the store has leased to us, as far as we know."""
         return self.free + self.reserved + self.unapplied

@@ -54,6 +54,13 @@ class _Subject:
         self.tokens = _resized(self.tokens, share(limits.tokens_per_minute, gateways))
         self.bounded = not (self.in_flight_limit is None and self.requests is None and self.tokens is None)
 
+    @property
+    def half_used(self) -> bool:
+        requests, tokens = self.requests, self.tokens
+        return (requests is not None and 2 * requests.used >= requests.limit) or (
+            tokens is not None and 2 * tokens.used >= tokens.limit
+        )
+
     def idle(self, now: float) -> bool:
         windows = (self.requests, self.tokens)
         return not self.in_flight and not any(window is not None and window.whole_s(now) for window in windows)
@@ -92,8 +99,9 @@ class Ticket:
                 subject.in_flight -= 1
 
     def headers(self, now: float) -> Headers:
-        """What is left of the key's and the team's limits, in OpenAI's names; empty where there is none."""
-        return _headers(self._subjects, now) if self._subjects else ()
+        """What is left of the key's and the team's limits, in OpenAI's names, once half of one is used: until then
+        nobody needs to slow down, and to write it takes longer than to count."""
+        return _headers(self._subjects, now) if any(subject.half_used for subject in self._subjects) else ()
 
 
 _FREE = Ticket([], 0, 0.0)

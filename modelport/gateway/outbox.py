@@ -36,6 +36,7 @@ class Outbox:
         self._journal = journal
         self._waiting = waiting
         self._next = Batch()
+        self._again: Batch | None = None
         self._taken = journal.position
         self._behind = False
         """Whether settlements later than `_next` are in the journal alone."""
@@ -53,7 +54,9 @@ class Outbox:
         """What is next; None where there is nothing, or a batch is out."""
         if self.out is not None:
             return None
-        if self._next.lines:
+        if self._again is not None:
+            self.out, self._again = self._again, None
+        elif self._next.lines:
             self.out, self._next = self._next, Batch()
         elif self._behind:
             self.out = self._read_back()
@@ -67,13 +70,10 @@ class Outbox:
         self.position = batch.position
 
     def put_back(self, batch: Batch) -> None:
-        """It comes again, before all that is later."""
+        """It comes again just as it was, before all that is later: if the store has it after all, its position says
+        so, which that of a larger batch would not."""
         self.out = None
-        later, self._next = self._next, batch
-        for key, amount in later.charges.items():
-            batch.charges[key] = batch.charges.get(key, 0) + amount
-        batch.lines.extend(later.lines)
-        batch.position = later.position or batch.position
+        self._again = batch
 
     def _read_back(self) -> Batch | None:
         batch = Batch()

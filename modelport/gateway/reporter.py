@@ -50,6 +50,7 @@ class Reporter:
         self._kick = asyncio.Event()
         self._touched: dict[str, float] = {}
         self._failing = False
+        self._reporting = asyncio.Lock()
 
     def kick(self) -> None:
         """Report now: a new revision is in force, or an instance that control waits for is free."""
@@ -62,7 +63,7 @@ class Reporter:
             await self._listeners.apply(self._routes)
             for upstream in self._routes.all_upstreams():
                 upstream.sweep()
-            await self.report()
+            await asyncio.shield(self.report())  # a batch that is out must not be left so
             await self._accounts.ledger.keep()
             try:
                 async with asyncio.timeout(EVERY_S):
@@ -70,8 +71,12 @@ class Reporter:
             except TimeoutError:
                 pass
 
-    async def report(self) -> None:
-        """One heartbeat, with all that happened since the last."""
+    async def report(self) -> bool:
+        """One heartbeat, with what happened since the last; whether settlements went with it, so that more may wait."""
+        async with self._reporting:
+            return await self._report()
+
+    async def _report(self) -> bool:
         routes, ledger, lines = self._routes, self._accounts.ledger, self._accounts.lines
         problems = dict(self._listeners.problems)
         beat = gateways.Gateway(
@@ -90,9 +95,11 @@ class Reporter:
             self._failing = True
             if batch is not None:
                 ledger.put_back(batch)
+                batch = None
         await loop.run_in_executor(
             self._thread, self._write_lines, lines.take(), lines.take_refused(), self._accounts.bodies.take()
         )
+        return batch is not None
 
     def _activity(self) -> dict[str, float]:
         """Services asked for since the last report, or still at work."""
@@ -153,7 +160,9 @@ class Reporter:
 
     async def close(self) -> None:
         """The last lines, what is left of the leases, then goodbye."""
-        await self.report()
+        await self._accounts.ledger.keep()  # settlements that wait for company are written, and so reported
+        while await self.report():
+            pass
         await self._accounts.ledger.keep(close=True)
         await asyncio.get_running_loop().run_in_executor(self._thread, self._goodbye)
         self._thread.shutdown()

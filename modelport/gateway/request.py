@@ -107,6 +107,12 @@ class Request:
         if self.task is not None and not self.complete:
             self.task.cancel()
 
+    def release(self) -> None:
+        """It is over: let go of what is large, and of what points back here, which only the collector would free."""
+        self.account = self.task = self.bodies = self.trace = None
+        self._whole = None
+        self._parts = []
+
     def writable(self) -> None:
         """The client reads again."""
         if self.source is not None:

@@ -41,6 +41,7 @@ from modelport.store import Store, open_store
 
 GC_THRESHOLD = 20_000
 """Objects between two passes: the default of 700 is a pass every few requests, and requests leave few cycles."""
+TOGETHER_S = 0.005
 GRACE_S = 10.0
 """How long running requests may go on after SIGTERM; their engines have longer, clients of other gateways all of it."""
 log = logging.getLogger("modelport.gateway")
@@ -78,7 +79,7 @@ async def serve(
     watch = Watch(settings, state.connections)  # type: ignore[arg-type]
     routes = Routes(on_free=lambda: reporter.kick())
     lease_thread = ThreadPoolExecutor(1, "gateway-lease")
-    ledger = Ledger(journal, StoreBank(store, journal.gateway_id, lease_thread))
+    ledger = Ledger(journal, StoreBank(store, journal.gateway_id, lease_thread), together_s=TOGETHER_S)
     queues: dict[str, FairQueue] = {}
     meter = Meter(routes, queues, ledger)
     lines = RequestLog(settings.state_dir / "logs", int(journal.directory.name))

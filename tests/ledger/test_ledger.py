@@ -152,9 +152,9 @@ def test_a_budget_that_only_warns_counts_and_never_refuses(house: House) -> None
     gateway = house.gateway(cap("a", cap=100, hard=False))
     for n in range(3):
         settle(gateway, reserve(gateway, f"r{n}", 500), 45)
+        gateway.report()
         said = gateway.ledger.warnings("k", "t", "s")
         assert said == (None, "90 tokens of the 100 tokens that key:k may use in all are used.", None)[n] or n == 2
-    gateway.report()
     assert spent(house.store) == {("a", 0): 135} and granted(house.store) == {}
     assert isinstance(gateway.ledger.reserve("x", "k", "", "", tokens(10**9)), Reservation)
 
@@ -259,6 +259,47 @@ def test_while_the_store_is_away_for_long_settlements_are_read_back_from_the_jou
     settle(gateway, reserve(gateway, "last", 5), 3)
     gateway.report()
     assert spent(house.store) == {("a", 0): 183}
+
+
+def test_a_batch_that_the_store_took_without_saying_so_is_not_charged_again_with_the_next(house: House) -> None:
+    gateway = house.gateway(cap("a", cap=100))
+    settle(gateway, reserve(gateway, "r1", 10), 10)
+    batch = gateway.ledger.take_batch()
+    assert batch is not None
+    gateway.write(batch)  # and the answer is lost
+    gateway.ledger.put_back(batch)
+    settle(gateway, reserve(gateway, "r2", 10), 3)
+    gateway.report()
+    assert spent(house.store) == {("a", 0): 13} and len(rows(house.store)) == 2
+    asyncio.run(gateway.ledger.keep(close=True))
+    assert leased(house.store) == {("a", 0): 0}
+
+
+def test_a_request_that_outlives_many_segments_is_still_known_after_a_crash(house: House) -> None:
+    gateway = house.gateway(cap("a", cap=1000), segment_bytes=500)
+    reserve(gateway, "long", 7)
+    for n in range(10):
+        settle(gateway, reserve(gateway, f"r{n}", 5), 3)
+        gateway.report()
+        asyncio.run(gateway.ledger.keep())
+        gateway.journal.prune(0)
+    gateway.die()
+    assert house.gateway(cap("a", cap=1000)).replayed.interrupted == 1
+    assert spent(house.store) == {("a", 0): 37} and leased(house.store) == {("a", 0): 0}
+
+
+def test_a_clock_that_goes_back_into_a_period_that_was_over_counts_there(house: House) -> None:
+    gateway = house.gateway(cap("a", cap=100, period="day"))
+    today = int(NOON) - 43200
+    settle(gateway, reserve(gateway, "r1", 10), 10)
+    gateway.report()
+    house.time += DAY
+    for _ in range(2):
+        asyncio.run(gateway.ledger.keep())
+    house.time = NOON
+    settle(gateway, reserve(gateway, "r2", 10), 5)
+    gateway.report()
+    assert spent(house.store) == {("a", today): 15}
 
 
 def test_what_a_short_lease_lacks_is_said_without_waiting(house: House) -> None:

@@ -28,6 +28,7 @@ from modelport.store.recount import recount
 from tests.ledger.world import DAY, NOON, Gateway, a_store, allow, cap, granted, leased, line, rows, spent, tokens
 
 SLOTS = st.integers(0, 1)
+SHARES = st.sampled_from([0, 0.1, 0.5, 1, 1, 1.5, 3])
 CAPS = (
     cap("a", "key:k", "tokens", 100),
     cap("b", "team:t", "tokens", 300, period="day"),
@@ -85,6 +86,16 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(slot=SLOTS, worst=st.integers(1, 60), known=st.booleans(), room=st.none() | st.integers(0, 400))
     def reserve(self, slot: int, worst: int, known: bool, room: int | None) -> None:
+        self.begin_one(slot, worst, known, room)
+
+    @rule(slot=SLOTS, worsts=st.lists(st.integers(1, 20), min_size=1, max_size=5), share=SHARES)
+    def serve(self, slot: int, worsts: list[int], share: float) -> None:
+        for worst in worsts:
+            id = self.begin_one(slot, worst, True, None)
+            if id in self.requests:
+                self.end_one(id, share, None)
+
+    def begin_one(self, slot: int, worst: int, known: bool, room: int | None) -> str:
         gateway = self.gateways[slot]
         self.count += 1
         id = f"r{self.count}"
@@ -104,6 +115,7 @@ class LedgerMachine(RuleBasedStateMachine):
                 self.requests[id] = Request(slot, reservation, holds, keys, worst)
         if len(gateway.bank.taken) > before and room is None:
             self.what_was_leased_fits(gateway)
+        return id
 
     def what_was_leased_fits(self, gateway: Gateway) -> None:
         want, got = gateway.bank.taken[-1]
@@ -112,9 +124,13 @@ class LedgerMachine(RuleBasedStateMachine):
             assert got.balance.spent + got.balance.leased <= one.cap + got.balance.extra
 
     @precondition(lambda self: any(r.used is None for r in self.requests.values()))
-    @rule(data=st.data(), share=st.sampled_from([0, 0.1, 0.5, 1, 1, 1.5, 3]), room=st.none() | st.integers(0, 400))
+    @rule(data=st.data(), share=SHARES, room=st.none() | st.integers(0, 400))
     def settle(self, data: st.DataObject, share: float, room: int | None) -> None:
-        id = data.draw(st.sampled_from([id for id, r in self.requests.items() if r.used is None]))
+        open = [id for id, r in self.requests.items() if r.used is None]
+        for id in data.draw(st.lists(st.sampled_from(open), min_size=1, max_size=4, unique=True)):
+            self.end_one(id, share, room)
+
+    def end_one(self, id: str, share: float, room: int | None) -> None:
         request = self.requests[id]
         request.used = int(request.worst * share)
         ledger = self.gateways[request.slot].ledger
@@ -304,7 +320,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
 TestLedger = LedgerMachine.TestCase
 TestLedger.settings = settings(
-    max_examples=60,
+    max_examples=50,
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],

@@ -6,10 +6,12 @@ from typing import Any
 
 import httpx
 import pytest
+from pydantic import ValidationError
 
+from modelport.domain.budget import Budget
 from modelport.domain.price import Price
 from tests.fakes.answering import Answering, whole
-from tests.gateway.world import chat, free_port, until
+from tests.gateway.world import PLAIN, chat, free_port, until
 from tests.money.world import ENGINE_ROUTES, Till, together
 
 
@@ -122,12 +124,12 @@ def test_a_service_without_keys_has_its_budget_all_the_same(till: Till) -> None:
 
     def listens() -> bool:
         try:
-            return bool(httpx.get(f"http://127.0.0.1:{port}/healthz").status_code)
+            return bool(PLAIN.get(f"http://127.0.0.1:{port}/healthz").status_code)
         except httpx.HTTPError:
             return False
 
     until(listens)
-    assert [httpx.post(url, json=chat("")).status_code for _ in range(3)] == [200, 200, 402]
+    assert [PLAIN.post(url, json=chat("")).status_code for _ in range(3)] == [200, 200, 402]
     till.spent(budget, 2)
 
 
@@ -155,10 +157,13 @@ def test_a_cap_that_is_raised_is_in_force_at_once(till: Till) -> None:
     assert till.ask(key, "raised").status_code == 402
 
 
-@pytest.mark.parametrize("unit", ["money", "audio_seconds", "tokens"])
-def test_the_largest_cap_that_may_be_set_can_be_kept(till: Till, unit: Any) -> None:
+def test_a_cap_that_no_column_holds_is_refused_and_the_largest_that_is_not_is_kept(till: Till) -> None:
+    """Money is counted in billionths: 9.2e9 of it fill 63 bits."""
     key = till.holder()
-    till.budget(f"key:{key.id}", unit, 1e12)
+    for unit, cap in (("money", 9e9), ("audio_seconds", 1e12), ("tokens", 1e12)):
+        till.budget(f"key:{key.id}", unit, cap)  # type: ignore[arg-type]
+    with pytest.raises(ValidationError):
+        Budget(subject=f"key:{key.id}", unit="money", cap=1e10)
 
 
 def test_a_budget_that_only_warns_lets_all_through_and_says_so(till: Till) -> None:

@@ -51,7 +51,11 @@ def test_200_parallel_requests_on_a_budget_for_50_are_50(fresh: Till, unit: Unit
 
 
 def test_after_kill_9_under_load_what_was_settled_and_what_was_interrupted_is_spent(fresh: Till) -> None:
-    kills(fresh, 4, 0.6)
+    kills(fresh, 3, 0.5)
+
+
+def test_after_sigterm_under_load_nothing_was_interrupted(fresh: Till) -> None:
+    kills(fresh, 2, 0.5, gently=True)
 
 
 # Two on one store
@@ -162,7 +166,7 @@ def test_a_full_disk_serves_nothing_and_loses_nothing_and_space_mends_it(small_d
 # A clock that jumps
 
 
-@pytest.mark.parametrize("seconds", [3600, -3600, 86400, -86400])
+@pytest.mark.parametrize("seconds", [3600, -86400])
 def test_a_clock_that_jumps_costs_nobody_a_request_and_keeps_the_books(shifted: Shifted, seconds: float) -> None:
     """Limits go by a clock that does not jump; budgets in all hold; a request that began before is settled where it
     began."""
@@ -174,7 +178,7 @@ def test_a_clock_that_jumps_costs_nobody_a_request_and_keeps_the_books(shifted: 
     assert [shifted.ask(limited, "tiny").status_code for _ in range(3)] == [200, 200, 429]
     assert shifted.ask(key, "tiny").status_code == 200
     across: list[int] = []
-    slow = threading.Thread(target=lambda: across.append(shifted.ask(key, "tiny", stub={"delay_s": 0.8}).status_code))
+    slow = threading.Thread(target=lambda: across.append(shifted.ask(key, "tiny", stub={"delay_s": 0.5}).status_code))
     slow.start()
     until(lambda: len(shifted.records()[0]) == 4)
     shifted.shift(seconds)

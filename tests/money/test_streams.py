@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.gateway.world import chat, read_all, until
+from tests.gateway.world import PLAIN, chat, read_all, until
 from tests.money.world import ENGINE_ROUTES, Holder, Till
 
 KINDS = ("stub", "vllm")
@@ -48,7 +48,7 @@ def stream(till: Till, key: Holder, name: str, model: str, upto: int | None = No
     headers = {"authorization": f"Bearer {key.secret}", "x-request-id": name, **more.pop("headers", {})}
     asked = chat(model, stream=True, max_tokens=500, **more)
     got = 0
-    with httpx.stream("POST", f"{till.url}/v1/chat/completions", json=asked, headers=headers) as answer:
+    with PLAIN.stream("POST", f"{till.url}/v1/chat/completions", json=asked, headers=headers) as answer:
         assert answer.status_code == 200
         for line in answer.iter_lines():
             got += tokens(line)
@@ -154,7 +154,7 @@ def test_a_stream_in_anthropics_words_that_breaks_off_is_charged_what_went_out(t
     got = 0
     till.on("slow-words", till.engine("--tokens", "400", "--token-s", "0.02"), "stub", ("POST /v1/chat/completions",))
     asked["model"] = "slow-words"
-    with httpx.stream("POST", f"{till.url}/v1/messages", json=asked, headers=headers) as answer:
+    with PLAIN.stream("POST", f"{till.url}/v1/messages", json=asked, headers=headers) as answer:
         for line in answer.iter_lines():
             got += "text_delta" in line
             if got == 10:

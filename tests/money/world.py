@@ -22,6 +22,7 @@ import sqlalchemy as sa
 from modelport.domain.amounts import OF, Amounts, Unit
 from modelport.domain.budget import Budget
 from modelport.domain.key import KeySpec
+from modelport.domain.price import Price
 from modelport.store import budgets, gateways, keys, leases
 from modelport.store.journals import Done, Open, read
 from modelport.store.leases import Balance, Standing
@@ -94,7 +95,7 @@ class Till(World):
     def post(self, key: Holder, path: str, body: Any, name: str = "", **more: Any) -> httpx.Response:
         """One request; `name` is its x-request-id."""
         headers = {"authorization": f"Bearer {key.secret}", **({"x-request-id": name} if name else {})}
-        return httpx.post(f"{self.url}{path}", json=body, headers=headers | more.pop("headers", {}), timeout=30, **more)
+        return PLAIN.post(f"{self.url}{path}", json=body, headers=headers | more.pop("headers", {}), **more)
 
     def ask(self, key: Holder, model: str, name: str = "", **body: Any) -> httpx.Response:
         return self.post(key, "/v1/chat/completions", chat(model, **body), name)
@@ -265,16 +266,17 @@ def together(port_key_bodies: Sequence[tuple[int, str, Any]]) -> list[Reply]:
     return asyncio.run(all_of_them())
 
 
-def kills(till: Till, times: int, every_s: float) -> None:
-    """kill -9 of a till's gateway, again and again under load; and what must hold afterwards.
+def kills(till: Till, times: int, every_s: float, *, gently: bool = False) -> None:
+    """kill -9 (or SIGTERM) of a till's gateway, again and again under load; and what must hold afterwards.
 
     Nothing is served unmetered: every request that an engine saw was opened in the journal, and every answer that a
     client got is a row; one that was cut between answer and settlement counts at its worst case.
     """
     engine = till.engine("--token-s", "0.005")
-    till.on("loaded", engine, "stub", ENGINE_ROUTES)
+    till.on("loaded", engine, "stub", ENGINE_ROUTES, price=Price(input=3, cached=1, output=7, request=0.01))
     key = till.holder()
-    budget = till.budget(f"key:{key.id}", "tokens", 10**9)
+    units: tuple[Unit, ...] = ("requests", "tokens", "cached_tokens", "reasoning_tokens", "money")
+    caps: dict[Unit, str] = {unit: till.budget(f"key:{key.id}", unit, 10**9) for unit in units}
     till.settings["port"] = free_port()
     till.gateway()
     names, stop = itertools.count(), threading.Event()
@@ -297,7 +299,7 @@ def kills(till: Till, times: int, every_s: float) -> None:
     try:
         for _ in range(times):
             time.sleep(every_s * chance.uniform(0.5, 1.5))
-            till.kill()
+            till.stop() if gently else till.kill()
             till.gateway()
         before = len(served)
         until(lambda: len(served) > before + 10, 20, "requests after the last kill")
@@ -306,10 +308,11 @@ def kills(till: Till, times: int, every_s: float) -> None:
         for thread in threads:
             thread.join()
     till.stop()
-    till.agree(budget, "tokens")
+    for unit, budget in caps.items():
+        till.agree(budget, unit)
     rows = till.rows()
     interrupted = [row for row in rows if row.status == 0]
-    assert all(row.estimated for row in interrupted)
+    assert all(row.estimated for row in interrupted) and not (gently and interrupted)
     opened, done = till.records()
     worst = {record.open: record.worst for record in opened}
     for row in interrupted:

@@ -20,3 +20,9 @@ def till() -> Iterator[Till]:
 @pytest.mark.timeout(600)
 def test_after_50_kills_under_load_every_answer_is_accounted_for(till: Till) -> None:
     kills(till, 50, 1.0)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+def test_after_50_restarts_under_load_nothing_was_interrupted(till: Till) -> None:
+    kills(till, 50, 1.0, gently=True)
