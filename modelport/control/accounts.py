@@ -13,7 +13,7 @@ from modelport.control.recount import by_todays_prices, journals, view
 from modelport.domain.account import AuditView, BudgetView, KeyView, RecountView, TeamView
 from modelport.domain.alias import Alias
 from modelport.domain.amounts import natural, steps
-from modelport.domain.budget import Budget, began
+from modelport.domain.budget import COUNTABLE, Budget, began
 from modelport.domain.key import KeySpec, Label
 from modelport.domain.limits import Limits
 from modelport.domain.usage import UsageQuery, UsageView
@@ -114,6 +114,8 @@ class StoreAccounts:
         with self.store.write() as tx:
             cap = budgets.find(tx, budget)
             added = steps(cap.unit, extra)
+            if cap.cap + added >= COUNTABLE:
+                raise ModelportError(f"An override of {extra:g} {cap.unit} is more than can be counted.")
             leases.override(
                 tx, cap.id, began(cap.period, now), added, actor=self.caller.actor, reason=reason.strip(), now=now
             )

@@ -3,11 +3,13 @@
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from modelport.domain.amounts import Unit
+from modelport.domain.amounts import Unit, steps
 
 Period = Literal["total", "day", "week", "month"]
+COUNTABLE = 2**63
+"""Steps: what the store's integers hold."""
 SUBJECTS = ("key", "team", "service")
 
 
@@ -36,6 +38,12 @@ class Budget(BaseModel):
     """The share of the cap from which answers carry a warning."""
     hard: bool = True
     """Whether requests stop at the cap; else it only warns."""
+
+    @model_validator(mode="after")
+    def _countable(self) -> "Budget":
+        if steps(self.unit, self.cap) >= COUNTABLE:
+            raise ValueError(f"a cap of {self.cap:g} {self.unit} is more than can be counted")
+        return self
 
 
 def began(period: Period, at: float) -> int:

@@ -116,7 +116,9 @@ class Ledger:
             kind, _, name = cap.subject.partition(":")
             found[kind].setdefault(name, []).append(Account(cap, self._lease(cap, now)))
         for lease in self._leases.values():
-            lease.know(in_force.get(lease.key[0], lease.cap), lease.balance)
+            cap = in_force.get(lease.key[0], lease.cap)
+            lease.unsure = lease.unsure or cap.cap < lease.cap.cap  # it may hold more than there is now
+            lease.know(cap, lease.balance)
         self._look_near()
         self._of_key, self._of_team, self._of_service = (
             {name: tuple(accounts) for name, accounts in found[kind].items()} for kind in ("key", "team", "service")
@@ -300,6 +302,7 @@ class Ledger:
         for lease, got in zip(leases, taken, strict=True):
             lease.free += got.granted
             lease.know(lease.cap, got.balance)
+        self._look_near()
         return taken
 
     def _spent(self, lease: Lease, amount: int) -> BudgetSpent:

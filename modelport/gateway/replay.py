@@ -54,6 +54,8 @@ def replay(
         return len(batch.lines)
 
     still_open: dict[str, Open] = {}
+    over: set[str] = set()
+    """Of settlements read: one that stands twice, since its first writing was taken for failed, counts once."""
     settled = damaged = 0
     batch = Batch()
     try:
@@ -65,7 +67,8 @@ def replay(
                 still_open[record.open] = record
             elif isinstance(record, Done):
                 still_open.pop(record.done, None)
-                if end > applied:
+                if end > applied and record.done not in over:
+                    over.add(record.done)
                     batch.add(bytes(record.line), record.charges, end)
                     if len(batch.lines) == TOGETHER:
                         settled += write(batch)

@@ -27,8 +27,20 @@ _rows = msgspec.json.Decoder(list[dict[str, object]]).decode
 
 
 def insert(tx: sa.Connection, lines: Sequence[bytes]) -> None:
-    """Lines of the request log as rows; what is there already is left alone."""
-    usage.add(tx, _rows(b"[" + b",".join(lines) + b"]"))  # type: ignore[arg-type]
+    """Lines of the request log as rows; what is there already is left alone, and what is damaged is left out."""
+    try:
+        rows = _rows(b"[" + b",".join(lines) + b"]")
+    except msgspec.DecodeError:
+        rows = [row for line in lines if (row := _row_of(line)) is not None]
+    usage.add(tx, rows)
+
+
+def _row_of(line: bytes) -> dict[str, object] | None:
+    try:
+        return _rows(b"[%b]" % line)[0]
+    except msgspec.DecodeError:
+        log.error("a line of the journal is damaged: the request is charged, but not listed")
+        return None
 
 
 class Reporter:
@@ -82,12 +94,13 @@ class Reporter:
         beat = gateways.Gateway(
             self._journal.gateway_id, self.url, time.time(), routes.revision, routes.busy(), problems
         )
-        batch = ledger.take_batch()
         loop = asyncio.get_running_loop()
+        batch, settled = None, False
         try:
             self._accounts.share(await loop.run_in_executor(self._thread, self._beat, beat, self._activity()))
-            if batch is not None:
+            while (batch := ledger.take_batch()) is not None:
                 ledger.applied(batch, await loop.run_in_executor(self._thread, self._settle, batch))
+                settled = True
             self._failing = False
         except Exception as error:  # whatever a damaged or locked store raises: the heart must go on beating
             if not self._failing:
@@ -95,11 +108,11 @@ class Reporter:
             self._failing = True
             if batch is not None:
                 ledger.put_back(batch)
-                batch = None
+            settled = False
         await loop.run_in_executor(
             self._thread, self._write_lines, lines.take(), lines.take_refused(), self._accounts.bodies.take()
         )
-        return batch is not None
+        return settled
 
     def _activity(self) -> dict[str, float]:
         """Services asked for since the last report, or still at work."""
@@ -122,6 +135,7 @@ class Reporter:
             return len(gateways.live(tx, beat.seen_at))
 
     def _settle(self, batch: Batch) -> Mapping[BudgetPeriod, Applied] | None:
+        self._journal.sync()  # or after a loss of power the store would be ahead of the journal
         with self._store.write(alone=False) as tx:
             insert(tx, batch.lines)
             return leases.apply(tx, self._journal.gateway_id, batch.position, batch.charges, time.time())

@@ -26,7 +26,7 @@ past the caps that are counted by other names (llama.cpp's `n_predict`) or by an
 (`background`)."""
 READ_ONCE = (
     b"model", b"stream", b"stream_options", b"max_tokens", b"max_completion_tokens", b"max_output_tokens", b"n",
-    b"best_of", b"prompt", b"prompts", b"input", b"sampling_params", b"parameters",
+    b"best_of", b"prompt", b"prompts", b"text", b"input_ids", b"inputs", b"input", b"sampling_params", b"parameters",
 )  # fmt: skip
 """Keys that decide routing or accounting: each may stand once at the top of a body."""
 _QUOTED = tuple(b'"' + name + b'"' for name in READ_ONCE)
@@ -66,8 +66,6 @@ class _Fields(msgspec.Struct):
     max_output_tokens: int | UnsetType | None = UNSET
     n: int | None = None
     best_of: int | None = None
-    prompt: msgspec.Raw | UnsetType = UNSET
-    prompts: msgspec.Raw | UnsetType = UNSET
     input: msgspec.Raw | UnsetType = UNSET
     sampling_params: _Sampling | None = None
     parameters: _Sampling | None = None
@@ -77,6 +75,10 @@ class _Fields(msgspec.Struct):
 _decode = msgspec.json.Decoder(_Fields).decode
 _decode_top = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 SHORTEST_REPEAT = len('"n":1,')
+SEVERAL = frozenset(("/v1/completions", "/generate", "/generate_stream", "/loglikelihood"))
+"""Routes that take several prompts at once."""
+PROMPTS = ("prompt", "prompts", "text", "input_ids", "inputs")
+"""What engines call them."""
 CAPS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 _FORBIDDEN = frozenset(FORBIDDEN)
 _READ = frozenset(_Fields.__struct_fields__) - {"messages"}
@@ -145,7 +147,7 @@ def scan(body: bytes, surface: Surface, *, needs_model: bool, allowed: Collectio
     if isinstance(options, _Options):
         made.asked_usage = bool(options.include_usage)
         made.asked_continuous = made.asked_usage and bool(options.continuous_usage_stats)
-    _outputs(made, found, surface)
+    _outputs(made, found, surface, top)
     return made
 
 
@@ -161,7 +163,7 @@ def _read_only(top: Mapping[str, msgspec.Raw]) -> bytes:
     return b"{%b}" % b",".join(b'"%b":%b' % (name.encode(), raw) for name, raw in top.items() if name in _READ)
 
 
-def _outputs(made: Scan, found: _Fields, surface: Surface) -> None:
+def _outputs(made: Scan, found: _Fields, surface: Surface, top: Mapping[str, msgspec.Raw]) -> None:
     """What decides how much may come out: caps, choices, prompts, text to be spoken."""
     if surface.output == "tokens":
         made.cap_given = tuple(name for name in CAPS if getattr(found, name) is not UNSET)
@@ -176,9 +178,8 @@ def _outputs(made: Scan, found: _Fields, surface: Surface) -> None:
     for options in (found, found.sampling_params, found.parameters):
         if options is not None and (options.n is not None or options.best_of is not None):
             _choices(made, options)
-    if surface.path in ("/v1/completions", "/generate", "/loglikelihood"):
-        prompt = found.prompt if found.prompt is not UNSET else found.prompts
-        made.prompts = 1 if prompt is UNSET else _count(bytes(prompt), "prompt")  # type: ignore[arg-type]
+    if surface.path in SEVERAL:
+        made.prompts = max((_count(bytes(top[name]), name) for name in PROMPTS if name in top), default=1)
     elif surface.output == "media":
         if surface.path == "/v1/images/generations":
             made.images, made.choices = made.choices, 1

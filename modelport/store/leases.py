@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from modelport.domain.amounts import natural
 from modelport.domain.budget import began as period_began
 from modelport.domain.budget import ends
 from modelport.errors import NOT_FOUND, ModelportError
@@ -179,12 +180,13 @@ def override(
     before = _locked(tx, budget_id, began)
     if before.extra + extra < 0:
         raise ModelportError(
-            f"Only {before.extra} was added to the budget {budget_id} in this period, so {-extra} cannot be taken back."
+            f"Only {natural(cap.unit, before.extra):g} was added to the budget {budget_id} in this period, so "
+            f"{natural(cap.unit, -extra):g} cannot be taken back."
         )
     b = balances.c
     mine = (b.budget_id == budget_id, b.began == began)
     tx.execute(balances.update().where(*mine).values(extra=b.extra + extra))
-    detail = {"budget_id": budget_id, "began": began, "extra": extra}
+    detail = {"budget_id": budget_id, "began": began, "extra": natural(cap.unit, extra), "unit": cap.unit}
     tx.execute(
         audit.insert().values(
             at=now, actor=actor, action="budget.override", subject=cap.subject, reason=reason, detail=detail

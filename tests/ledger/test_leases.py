@@ -102,7 +102,7 @@ def test_an_override_adds_to_the_cap_for_one_period_and_is_in_the_audit(store: S
     with store.read() as tx:
         row = tx.execute(sa.select(audit)).one()
     assert (row.actor, row.action, row.subject, row.reason) == ("key-1", "budget.override", "key:k", "launch day")
-    assert row.detail == {"budget_id": "a", "began": 0, "extra": 5}
+    assert row.detail == {"budget_id": "a", "began": 0, "extra": 5, "unit": "tokens"}
 
 
 @pytest.mark.parametrize(
