@@ -80,27 +80,49 @@ class Accounts:
         own = routed.limits.in_flight
         return given if own is None else own if given is None else min(given, own)
 
-    async def open(self, request: Request, key: Key, team: Limits, route: Route, bound: Amounts) -> Account:
-        """Admit a request under its limits and reserve its worst case. Raises ModelportError: 429, 402, 503."""
+    def open(self, request: Request, key: Key, team: Limits, route: Route, bound: Amounts) -> Account | Ticket:
+        """Admit a request under its limits and reserve its worst case. A Ticket alone where a lease does not hold that,
+        and more has to be waited for: `open_waiting` takes it. Raises ModelportError: 429, 503."""
         routed = route.routed
         tokens = bound.input_tokens + bound.output_tokens
         ticket = self.limiter.admit(key, team, routed.id, routed.limits, tokens, time.monotonic())
         try:
             made = self.ledger.reserve(request.id, key.id, key.team, route.name, bound)
-            if isinstance(made, Short):
-                began = perf()
-                made = await self.ledger.reserve_waiting(request.id, key.id, key.team, route.name, bound)
-                request.waited_s += perf() - began
         except BaseException:
-            ticket.settle(0)
-            ticket.leave()
+            _return(ticket)
             raise
-        request.extra += ticket.headers(time.monotonic())
+        return ticket if isinstance(made, Short) else self._opened(request, route, bound, ticket, made)
+
+    async def open_waiting(self, request: Request, ticket: Ticket, route: Route, bound: Amounts) -> Account:
+        """Reserve with more taken from the store. Raises ModelportError: 402, 503."""
+        key: Key = request.key
+        began = perf()
+        try:
+            made = await self.ledger.reserve_waiting(request.id, key.id, key.team, route.name, bound)
+        except BaseException:
+            _return(ticket)
+            raise
+        request.waited_s += perf() - began
+        return self._opened(request, route, bound, ticket, made)
+
+    def _opened(self, request: Request, route: Route, bound: Amounts, ticket: Ticket, made: Reservation) -> Account:
+        key: Key = request.key
+        if told := ticket.headers(time.monotonic()):
+            request.extra += told
         if warning := self.ledger.warnings(key.id, key.team, route.name):
             request.extra += ((b"x-modelport-budget-warning", warning.encode()),)
-        account = Account(route, bound, ticket, made)
-        request.account = account
+        request.account = account = Account(route, bound, ticket, made)
         return account
+
+    def enter(self, account: Account) -> bool:
+        """Take a place at the service where there is room and nobody waits."""
+        queue = self.queues.get(account.route.routed.id)
+        if queue is None:
+            return True
+        if queue.try_enter():
+            account.queue = queue
+            return True
+        return False
 
     async def queue(self, account: Account, request: Request, deadline_s: float | None) -> None:
         """Wait for a place at the service. Raises ModelportError (429, 504)."""
@@ -108,22 +130,20 @@ class Accounts:
         queue = self.queues.get(route.routed.id)
         if queue is None:
             return
-        if not queue.try_enter():
-            limits = route.routed.limits
-            team = key.limits
-            timeouts = [each.queue_timeout for each in (limits, team) if each.queue_timeout is not None]
-            bound = account.bound
-            began = perf()
-            await queue.enter(
-                key.id,
-                cost=bound.input_tokens + bound.output_tokens,
-                weight=key.limits.weight,
-                priority=key.limits.priority,
-                flow_places=key.limits.queue,
-                timeout_s=min(timeouts, default=DEFAULT_TIMEOUT_S),
-                deadline_s=None if deadline_s is None else max(0.0, deadline_s - (perf() - request.started)),
-            )
-            request.waited_s += perf() - began
+        both = (route.routed.limits, key.limits)
+        timeouts = [each.queue_timeout for each in both if each.queue_timeout is not None]
+        bound = account.bound
+        began = perf()
+        await queue.enter(
+            key.id,
+            cost=bound.input_tokens + bound.output_tokens,
+            weight=key.limits.weight,
+            priority=key.limits.priority,
+            flow_places=key.limits.queue,
+            timeout_s=min(timeouts, default=DEFAULT_TIMEOUT_S),
+            deadline_s=None if deadline_s is None else max(0.0, deadline_s - (perf() - request.started)),
+        )
+        request.waited_s += perf() - began
         account.queue = queue
 
     def leave(self, account: Account) -> None:
@@ -189,6 +209,12 @@ class Accounts:
             answer_bytes=passage.sent_bytes, events=passage.events, later=passage.later, whole=account.whole,
             answers=account.answers if partial else 1, prompts=account.prompts if partial else 1,
         )  # fmt: skip
+
+
+def _return(ticket: Ticket) -> None:
+    """Nothing was sent: only that it was a request stays counted."""
+    ticket.settle(0)
+    ticket.leave()
 
 
 def _line(request: Request, taken: Amounts, estimated: bool) -> Line:

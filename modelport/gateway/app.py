@@ -129,6 +129,7 @@ class Gateway:
             request.fail(ModelportError("The gateway failed; its log has the reason.", INTERNAL))
         finally:
             del self.requests[name]
+            self.inference.forget(request)
             self.accounts.end(request)
             request.connection.tasks.discard(request.task)  # type: ignore[arg-type]
             request.release()

@@ -38,8 +38,6 @@ def scan_form(body: bytes, content_type: bytes, *, needs_model: bool) -> Scan:
     for part in _parts(body, boundary):
         if part.name in READ_ONCE and part.name in found:
             raise ModelportError(f"The form has the field '{part.name}' twice.", param=part.name)
-        if part.name in FORBIDDEN:
-            raise ModelportError(f"The field '{part.name}' is not taken here; leave it out.", param=part.name)
         found[part.name] = part
     model = _text(found.get("model"), "model")
     if model is None and needs_model:
@@ -49,7 +47,8 @@ def scan_form(body: bytes, content_type: bytes, *, needs_model: bool) -> Scan:
     audio_ms = _longest_ms(bytes(found["file"].data))
     stream = (_text(found.get("stream"), "stream") or "").lower() in ("true", "1")
     tokens = math.ceil(audio_ms / WINDOW_MS) * WINDOW_TOKENS
-    return Scan(body, model, stream, audio_ms=audio_ms, max_tokens=tokens, asked_usage=True)
+    return Scan(body, model, stream, audio_ms=audio_ms, max_tokens=tokens, asked_usage=True,
+                forbidden=tuple(name for name in FORBIDDEN if name in found))  # fmt: skip
 
 
 def _parts(body: bytes, boundary: bytes) -> list[_Part]:

@@ -13,13 +13,14 @@ from modelport.gateway.bound import worst
 from modelport.gateway.caps import DEADLINE_HEADER, cap_output, check_body, deadline_s
 from modelport.gateway.connection import Connection
 from modelport.gateway.form import scan_form
+from modelport.gateway.limits import Ticket
 from modelport.gateway.media import MediaPolicy, admit_media
 from modelport.gateway.messages import Messages
 from modelport.gateway.names import may_use
 from modelport.gateway.relay import Passage, payload
 from modelport.gateway.request import Request, encode, perf
 from modelport.gateway.routes import Route, Routes
-from modelport.gateway.scan import MAX_MESSAGES, SMALL_BYTES, Scan, scan, usage_options, with_fields
+from modelport.gateway.scan import MAX_MESSAGES, SMALL_BYTES, Scan, refuse_forbidden, scan, usage_options, with_fields
 from modelport.gateway.surface import CHAT, SURFACES, Surface, other
 from modelport.gateway.trace import Tracer
 from modelport.gateway.upstream import ConnectFailed, Upstream, Visit
@@ -47,10 +48,17 @@ class Inference:
         self._tracer = tracer
         self._media = MediaPolicy(urls=settings.media_urls, hosts=settings.media_hosts)
 
+    def forget(self, request: Request) -> None:
+        """It is over."""
+        if request.deadline is not None:
+            self._watch.deadlines.pop(request, None)
+
     async def by_model(self, request: Request, key: Key) -> None:
         """POST /v1/…: the body's `model` names the service."""
         surface = SURFACES[request.path]
-        body = await self._body(request)
+        body = request.arrived(self._settings.max_body_bytes)
+        if body is None:
+            body = await self._body(request)
         found = self._scan(request, surface, body, needs_model=True)
         route = self._routes.names.resolve(found.model or "", request.headers, key)
         await self._begin(request, route, key, surface, found)
@@ -80,7 +88,8 @@ class Inference:
         if body:
             found = scan(body, other(path), needs_model=False)
             found.max_tokens = None  # nobody knows whether this route heeds it
-            media = await self._check_media(found)
+            if _may_have_media(body):
+                media = await self._check_media(found)
         await self._serve(request, route, key, other(path), found, path + query.decode("latin-1"), media)
 
     def _scan(self, request: Request, surface: Surface, body: bytes, needs_model: bool) -> Scan:
@@ -96,17 +105,15 @@ class Inference:
         request.stream = found.stream
         media = 0
         if surface.media:
-            media = await self._check_media(found)
+            if len(found.body) >= SMALL_BYTES or _may_have_media(found.body):
+                media = await self._check_media(found)
             if (found.messages or 0) > MAX_MESSAGES:
                 raise ModelportError(f"The request has more than {MAX_MESSAGES} messages.", param="messages")
         await self._serve(request, route, key, surface, found, surface.path, media)
 
     async def _check_media(self, found: Scan) -> int:
         """Look at the media of a body, and count them and its messages. What the engine gets is what was looked at."""
-        body = found.body
-        if (found.messages is not None or len(body) < SMALL_BYTES) and not _may_have_media(body):
-            return 0
-        decoded = msgspec.json.decode(body)
+        decoded = msgspec.json.decode(found.body)
         messages = decoded.get("messages")
         found.messages = len(messages) if isinstance(messages, list) else 0
         changed, count = await admit_media(decoded, self._media)
@@ -141,6 +148,8 @@ class Inference:
         """One service's try at a request. Raises Unserved where another may have it: nothing was sent then."""
         routed = route.routed
         request.service, request.service_id, request.model = route.name, routed.id, found.model or route.name
+        if found.forbidden:
+            refuse_forbidden(found.forbidden, routed.spec.allow_fields)
         if not route.known_routes and surface not in USUAL:
             await self._hold_until_known(request, route)
         messages = _translation(request, route, surface, target, found)
@@ -153,14 +162,18 @@ class Inference:
         fields = self._fields(found, surface, limits)
         deadline = deadline_s(request.headers.get(DEADLINE_HEADER), limits)
         if deadline is not None:
-            self._watch.deadlines[request] = time.monotonic() + deadline - (perf() - request.started)
+            request.deadline = time.monotonic() + deadline - (perf() - request.started)
+            self._watch.deadlines[request] = request.deadline
         bound = worst(found, surface, routed, media, deadline or 0.0)
-        account = await self._accounts.open(request, key, team, route, bound)
+        account = self._accounts.open(request, key, team, route, bound)
+        if isinstance(account, Ticket):
+            account = await self._accounts.open_waiting(request, account, route, bound)
         account.answers, account.prompts = found.choices * found.prompts, found.prompts
         route.last_request_at = time.time()
         route.in_flight += 1
         try:
-            await self._queue(account, request, deadline)
+            if not self._accounts.enter(account):
+                await self._queue(account, request, deadline)
             if request.trace is not None:
                 request.trace.mark("queued")
             home = route.home(request.headers, found.body)
@@ -196,8 +209,6 @@ class Inference:
             self._accounts.leave(account)
             route.in_flight -= 1
             route.last_request_at = time.time()
-            if deadline is not None:
-                self._watch.deadlines.pop(request, None)
 
     def _fields(self, found: Scan, surface: Surface, limits: tuple[Limits, ...]) -> dict[str, object]:
         """What is put into the body: a cap on the output where the client gave none and a limit has one."""
@@ -216,8 +227,10 @@ class Inference:
             if upstream is None:
                 upstream = await self._hold(request, route, home)
             visit = upstream.enter()
+            if (kept := upstream.kept()) is not None:
+                return upstream, visit, kept
             try:
-                return upstream, visit, await upstream.connection()
+                return upstream, visit, await upstream.connection(fresh=True)
             except ConnectFailed:
                 upstream.leave(visit)  # nothing was sent: the next replica, or the wait for one
             except BaseException:  # cancelled: the client left

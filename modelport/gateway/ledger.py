@@ -177,7 +177,7 @@ class Ledger:
         if not self._together_s:
             self._settle_waiting()
         elif self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(self._together_s, self._settle_waiting)
+            self._timer = asyncio.get_running_loop().call_later(self._together_s, self._settle_late)
 
     def release(self, reservation: Reservation, line: bytes) -> None:
         """Settle a request that took nothing, not even its place among the requests."""
@@ -198,11 +198,12 @@ class Ledger:
         """Write the settlements that wait. False where the journal cannot be written."""
         return not self._unwritten or self._append(b"")
 
+    def _settle_late(self) -> None:
+        self._timer = None
+        self._settle_waiting()
+
     def _append(self, last: bytes) -> bool:
         """Write the settlements that wait, and then `last`, in one go. False, with nothing written, where it fails."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
         waiting = self._unwritten
         made: list[tuple[bytes, list[Charge]]] = []
         for reservation, used, line in waiting:

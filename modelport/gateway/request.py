@@ -60,6 +60,8 @@ class Request:
     """What this gateway itself took until its answer began."""
     first_byte_s: float | None = None
     hold_until: float | None = None
+    deadline: float | None = None
+    """When it must have ended, on the loop's clock."""
     _size = 0
     _whole: bytes | None = None
     _wants_body = _chunked = False
@@ -124,6 +126,13 @@ class Request:
             waiter.set_result(None)
 
     # The body
+
+    def arrived(self, limit: int) -> bytes | None:
+        """The whole body, where it is here already and no longer than that: most are."""
+        if self.more_body or self._size > limit or len(self._parts) != 1:
+            return self._whole
+        self._whole = self._parts[0]
+        return self._whole
 
     async def body(self, limit: int, pause_s: float) -> bytes:
         """The whole body, also a second time. Raises ModelportError: 413 above `limit` bytes, 408 when it comes too

@@ -111,11 +111,13 @@ class Scan:
     """To be made."""
     audio_ms: int = 0
     """Of audio to be heard."""
+    forbidden: tuple[str, ...] = ()
+    """Fields of FORBIDDEN that it has: the service's owner may allow them."""
     cap_given: tuple[str, ...] = ()
     """The fields that cap the output, where they stand in the body."""
 
 
-def scan(body: bytes, surface: Surface, *, needs_model: bool, allowed: Collection[str] = ()) -> Scan:
+def scan(body: bytes, surface: Surface, *, needs_model: bool) -> Scan:
     """Read a JSON body. Raises ModelportError (400) with a sentence on what is wrong with it."""
     try:
         if not body.isascii():
@@ -133,13 +135,13 @@ def scan(body: bytes, surface: Surface, *, needs_model: bool, allowed: Collectio
     except msgspec.DecodeError as error:
         where = re.search(r"\(byte \d+\)", str(error))
         raise ModelportError(f"The request body is not valid JSON{' ' + where[0] if where else ''}.") from None
-    if not _FORBIDDEN.isdisjoint(top):
-        _refuse_forbidden(top, allowed)
     model = None if found.model is UNSET else str(found.model)
     if model is None and needs_model:
         raise ModelportError("The request body lacks 'model', the name of the service to use.", param="model")
     options = found.stream_options
     made = Scan(body, model)
+    if not _FORBIDDEN.isdisjoint(top):
+        made.forbidden = tuple(name for name in FORBIDDEN if name in top)
     made.stream = bool(found.stream)
     made.has_options = options is not UNSET
     if found.messages is not UNSET:
@@ -151,10 +153,10 @@ def scan(body: bytes, surface: Surface, *, needs_model: bool, allowed: Collectio
     return made
 
 
-def _refuse_forbidden(top: Collection[str], allowed: Collection[str]) -> None:
+def refuse_forbidden(found: Collection[str], allowed: Collection[str]) -> None:
     """Raises ModelportError (400) for a field of FORBIDDEN that the service does not allow."""
-    for name in FORBIDDEN:
-        if name in top and name not in allowed:
+    for name in found:
+        if name not in allowed:
             raise ModelportError(f"The field '{name}' is not taken here; leave it out.", param=name)
 
 

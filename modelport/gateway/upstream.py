@@ -66,12 +66,8 @@ class Upstream:
     async def connection(self, fresh: bool = False) -> Connection:
         """A kept connection or a new one; only a new one if `fresh`. Raises ConnectFailed, which the breaker then
         knows already."""
-        oldest = self._clock() - IDLE_S
-        while self._idle and not fresh:
-            kept = self._idle.pop()
-            if kept.idle_since >= oldest and kept.usable():
-                return kept
-            kept.abort()
+        if not fresh and (kept := self.kept()) is not None:
+            return kept
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(CONNECT_S):
@@ -83,6 +79,15 @@ class Upstream:
             self._unreachable()
             raise ConnectFailed from error
         return cast(Connection, made)
+
+    def kept(self) -> Connection | None:
+        """A connection from before that is not too old, if there is one."""
+        while self._idle:
+            found = self._idle.pop()
+            if found.idle_since >= self._clock() - IDLE_S and found.usable():
+                return found
+            found.abort()
+        return None
 
     def _unreachable(self) -> None:
         # Many requests that meet one refusal at once are one failure: control has seconds to replace what crashed.
