@@ -119,8 +119,8 @@ def test_an_answer_that_nobody_asked_for_ends_the_connection(world: World, noted
     sockets: list[socket.socket] = []
 
     def keep(sock: socket.socket) -> None:
-        sock.sendall(good(b'{"nonce": "kept"}'))
         sockets.append(sock)
+        sock.sendall(good(b'{"nonce": "kept"}'))
 
     noted.answers["kept"] = keep
     assert ask(world, "kept")[0] == 200
