@@ -124,7 +124,8 @@ class Serving:
 
     @property
     def owner(self) -> str:
-        return (self.state_dir / "owner").read_text()
+        owner = self.state_dir / "owner"
+        return owner.read_text() if owner.exists() else "-"  # on PostgreSQL it is in the store
 
     @property
     def admin_key(self) -> str:

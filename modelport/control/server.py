@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -19,7 +20,11 @@ from modelport.domain.key import KeySpec
 from modelport.settings import Settings
 from modelport.statedir import locked
 from modelport.store import Store, audit, keys, open_store
+from modelport.store.postgres import Lead
 
+LOOK_S = 1.0
+"""How often it is looked at who leads."""
+log = logging.getLogger("modelport.control")
 ADMIN_KEY = "admin.key"
 """The file, 0600 in the state directory, that holds the bootstrap admin key."""
 
@@ -28,8 +33,21 @@ def run(settings: Settings) -> None:
     """Run control until SIGTERM or SIGINT, then stop the engines and end. Raises ModelportError."""
     with locked(settings.state_dir, "control"):
         store = open_store(settings.state_dir, settings.store_url_ref, settings.pepper_ref)
+        lead = _led(store) if settings.store_url_ref else None
         bootstrap(store)
-        asyncio.run(_serve(settings, store))
+        asyncio.run(_serve(settings, store, lead))
+
+
+def _led(store: Store) -> Lead:
+    """The leadership of all controls that share a store, as soon as no other has it."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})  # who waits may be ended at once
+    waited = False
+    while (lead := store.lead()) is None:
+        if not waited:
+            log.info("another control leads; this one waits until it ends")
+        waited = True
+        time.sleep(LOOK_S)
+    return lead
 
 
 def bootstrap(store: Store) -> None:
@@ -45,7 +63,16 @@ def bootstrap(store: Store) -> None:
             file.write(f"{made.secret}\n")
 
 
-async def _serve(settings: Settings, store: Store) -> None:
+async def _while_leading(lead: Lead) -> None:
+    """End this process once another may lead: its engines go on, and are the other's to adopt. The parent starts it
+    again, and then it waits."""
+    while await asyncio.to_thread(lead.held):  # noqa: ASYNC110 - the server is asked: nothing tells us by itself
+        await asyncio.sleep(LOOK_S)
+    log.error("the leadership was lost with the store's connection; control starts again and waits for it")
+    os._exit(1)
+
+
+async def _serve(settings: Settings, store: Store, lead: Lead | None) -> None:
     reconciler = Reconciler(settings, store)
     loop = asyncio.get_running_loop()
     control = Control(settings, store, poke=reconciler.poke, platform=reconciler.platform, loop=loop)
@@ -53,6 +80,8 @@ async def _serve(settings: Settings, store: Store) -> None:
     config = uvicorn.Config(make_app(control), log_config=None, access_log=False, lifespan="off", server_header=False)
     server = uvicorn.Server(config)
     work = [asyncio.create_task(reconciler.run()), asyncio.create_task(retain(settings, store))]
+    if lead is not None:
+        work.append(asyncio.create_task(_while_leading(lead)))
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
@@ -67,6 +96,8 @@ async def _serve(settings: Settings, store: Store) -> None:
     server.should_exit = True
     await serving
     settings.socket.unlink(missing_ok=True)
+    if lead is not None:
+        lead.end()
 
 
 def bind(path: Path) -> socket.socket:
