@@ -73,7 +73,7 @@ class ModelportError(Exception):
         """The Retry-After header's value: 1 to 60 whole seconds, or None."""
         if self.retry_after_s is None:
             return None
-        return str(max(1, min(60, math.ceil(self.retry_after_s))))
+        return str(max(1, math.ceil(min(60.0, self.retry_after_s))))
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -9,6 +9,8 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from modelport.control.caller import LOCAL, Caller, Needed
+from modelport.domain.spec import Spec
+from modelport.domain.verbs import Verbs
 from modelport.errors import FORBIDDEN, ModelportError
 
 PREFIX = "/modelport/v1"
@@ -72,3 +74,22 @@ def check(request: Request, who: Annotated[Caller, Depends(caller)]) -> None:
 def _below_prefix(request: Request) -> str:
     path: str = getattr(request.scope["route"], "path", "")
     return path.removeprefix(PREFIX)
+
+
+ADMINS = ("auth", "price", "limits", "failover", "allow_fields", "engine_args")
+"""Fields of a Spec that say who may use a service and what that costs, or reach into its machine."""
+
+
+def allowed(services: Verbs, who: Caller, spec: Spec) -> Spec:
+    """The Spec, where who asks may have it so. Raises ModelportError (403) for a key that is not an admin's and changes
+    what only admins decide."""
+    if who.may("admin"):
+        return spec
+    try:
+        before = services.status(spec.name).spec
+    except ModelportError:
+        before = Spec(model=spec.model, name=spec.name)
+    for name in ADMINS:
+        if getattr(spec, name) != getattr(before, name):
+            raise ModelportError(f"Only an admin key may set `{name}` of a service.", FORBIDDEN, param=name)
+    return spec

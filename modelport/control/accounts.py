@@ -3,6 +3,7 @@
 import copy
 import time
 from collections.abc import Mapping
+from math import isfinite
 from typing import Any, Self
 
 import sqlalchemy as sa
@@ -113,12 +114,12 @@ class StoreAccounts:
         now = time.time()
         with self.store.write() as tx:
             cap = budgets.find(tx, budget)
+            period = began(cap.period, now)
+            before = next((s.balance.extra for s in leases.standings(tx, now) if s.cap.id == cap.id), 0)
+            if not isfinite(extra) or not abs(extra) < 1e12 or cap.cap + before + steps(cap.unit, extra) >= COUNTABLE:
+                raise ModelportError(f"An override of {extra:g} {cap.unit} is more than can be counted.", param="extra")
             added = steps(cap.unit, extra)
-            if cap.cap + added >= COUNTABLE:
-                raise ModelportError(f"An override of {extra:g} {cap.unit} is more than can be counted.")
-            leases.override(
-                tx, cap.id, began(cap.period, now), added, actor=self.caller.actor, reason=reason.strip(), now=now
-            )
+            leases.override(tx, cap.id, period, added, actor=self.caller.actor, reason=reason.strip(), now=now)
             return _standing(tx, cap.id, now)
 
     def recount_budget(self, budget: str, at: float | None, *, reprice: bool, apply: bool) -> RecountView:

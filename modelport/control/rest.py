@@ -9,12 +9,13 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.exceptions import HTTPException
 
-from modelport.control.access import PREFIX, check
+from modelport.control.access import PREFIX, allowed, caller, check
+from modelport.control.caller import Caller
 from modelport.control.control import Control
 from modelport.control.rest_accounts import add_account_routes
 from modelport.domain.service import InfoView, PlanView, ServiceView
 from modelport.domain.spec import parse_file, parse_spec
-from modelport.errors import INVALID, NOT_FOUND, NOT_READY, ModelportError
+from modelport.errors import INTERNAL, INVALID, NOT_FOUND, NOT_READY, ModelportError
 
 T = TypeVar("T")
 
@@ -63,6 +64,10 @@ def make_app(control: Control) -> FastAPI:
     async def ours(_request: Request, error: ModelportError) -> JSONResponse:
         return _answer(error)
 
+    @app.exception_handler(Exception)
+    async def broken(_request: Request, _error: Exception) -> JSONResponse:  # the server logs what it was
+        return _answer(ModelportError("The control process failed at this; its log has the reason.", INTERNAL))
+
     @app.exception_handler(HTTPException)
     async def theirs(_request: Request, error: HTTPException) -> JSONResponse:
         kind = NOT_FOUND if error.status_code == 404 else INVALID
@@ -101,12 +106,14 @@ def make_app(control: Control) -> FastAPI:
         return control.list()
 
     @app.post(f"{PREFIX}/services")
-    async def start(body: dict[str, Any]) -> ServiceView:
-        return await planning(lambda: control.start(parse_spec(body)))
+    async def start(body: dict[str, Any], who: Annotated[Caller, Depends(caller)]) -> ServiceView:
+        return await planning(lambda: control.start(allowed(control, who, parse_spec(body))))
 
     @app.put(f"{PREFIX}/services")
-    async def apply(body: dict[str, Any]) -> list[ServiceView]:
-        return await planning(lambda: control.apply(parse_file(body, "the request")))
+    async def apply(body: dict[str, Any], who: Annotated[Caller, Depends(caller)]) -> list[ServiceView]:
+        return await planning(
+            lambda: control.apply([allowed(control, who, spec) for spec in parse_file(body, "the request")])
+        )
 
     @app.get(f"{PREFIX}/services/{{service}}")
     def status(service: str) -> ServiceView:

@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from modelport.domain.amounts import Unit, steps
+from modelport.domain.amounts import SCALE, Unit, steps
+from modelport.domain.key import LABEL
 
 Period = Literal["total", "day", "week", "month"]
 COUNTABLE = 2**63
@@ -15,7 +16,7 @@ SUBJECTS = ("key", "team", "service")
 
 def _subject(value: str) -> str:
     kind, colon, name = value.partition(":")
-    if kind not in SUBJECTS or not colon or not name.strip():
+    if kind not in SUBJECTS or not colon or not LABEL.fullmatch(name):
         raise ValueError("a budget is of key:ID, team:NAME or service:NAME")
     return value
 
@@ -41,6 +42,8 @@ class Budget(BaseModel):
 
     @model_validator(mode="after")
     def _countable(self) -> "Budget":
+        if SCALE.get(self.unit, 1) == 1 and self.cap != int(self.cap):
+            raise ValueError(f"a cap of {self.unit} is a whole number, not {self.cap:g}")
         if steps(self.unit, self.cap) >= COUNTABLE:
             raise ValueError(f"a cap of {self.cap:g} {self.unit} is more than can be counted")
         return self

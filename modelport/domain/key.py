@@ -34,6 +34,12 @@ def _route(value: str) -> str:
     return value
 
 
+def _printable(value: str) -> str:
+    if not value.isprintable():
+        raise ValueError("a name is printable")
+    return value
+
+
 Label = Annotated[str, AfterValidator(_label)]
 
 
@@ -42,7 +48,7 @@ class KeySpec(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: Annotated[str, Field(max_length=200)] = ""
+    name: Annotated[str, AfterValidator(_printable), Field(max_length=200)] = ""
     scopes: Annotated[tuple[Scope, ...], Field(min_length=1, max_length=3)] = ("infer",)
     models: Annotated[tuple[Annotated[str, Field(max_length=256)], ...], Field(max_length=1000)] = ()
     """What it may use: services by name, or another name such as an alias's, by which it must be asked for then."""

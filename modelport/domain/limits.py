@@ -30,7 +30,7 @@ class Limits(BaseModel):
     """Put into requests that give no maximum themselves."""
     max_input_bytes: Count | None = None
     """The largest request body."""
-    deadline: Duration | None = None
+    deadline: Annotated[Duration, Field(gt=0)] | None = None
     """Seconds a request may take, the wait in the queue among them; then it is cut off."""
     priority: Annotated[int, Field(ge=-10, le=10)] = 0
     """Who is taken first from a full service's queue: higher numbers, whole classes at a time."""

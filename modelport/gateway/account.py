@@ -203,7 +203,8 @@ class Accounts:
             taken = Amounts(gpu_ms=math.ceil(account.gpu_s * 1000))
             taken.money_nano = account.route.routed.rates.nano(taken)
             return taken, False
-        partial = not account.whole and passage.partial
+        # llama.cpp tells the usage of one answer of one prompt, whatever was asked for.
+        partial = (not account.whole and passage.partial) or passage.upstream.engine == "llamacpp"
         return used(
             account.bound, said, account.route.routed.rates, account.gpu_s,
             answer_bytes=passage.sent_bytes, events=passage.events, later=passage.later, whole=account.whole,

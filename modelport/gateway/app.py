@@ -129,10 +129,14 @@ class Gateway:
             request.fail(ModelportError("The gateway failed; its log has the reason.", INTERNAL))
         finally:
             del self.requests[name]
+            if not request.complete:  # nothing may leave a client waiting for ever
+                request.connection.cut()
             self.inference.forget(request)
-            self.accounts.end(request)
             request.connection.tasks.discard(request.task)  # type: ignore[arg-type]
-            request.release()
+            try:
+                self.accounts.end(request)
+            finally:
+                request.release()
 
     async def _answer(self, request: Request) -> None:
         connection = request.connection

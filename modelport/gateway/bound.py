@@ -18,6 +18,8 @@ UNKNOWN_CONTEXT = 131_072
 """Where no plan says how much a service takes at once."""
 LONGEST_S = 3600.0
 """How long a request without a deadline may go on."""
+LATE_MS = 500
+"""How long after its deadline a request may be cut off (watch.py)."""
 BYTES_A_TOKEN = 4
 """Of an answer in English, for estimates; a bound counts a token a byte, since no tokenizer makes more."""
 MOST_NANO = 10**16
@@ -39,11 +41,11 @@ def worst(found: Scan, surface: Surface, service: Routed, media: int, deadline_s
         bytes_bound = len(found.body) + TEMPLATE_TOKENS + MESSAGE_TOKENS * messages + MEDIA_TOKENS * media
         made.input_tokens = min(bytes_bound, context * found.prompts) if surface.output == "tokens" else bytes_bound
     if surface.output == "tokens":
-        each = context if found.max_tokens is None else min(found.max_tokens, context)
+        each = context if found.max_tokens is None else max(1, min(found.max_tokens, context))  # 0 makes one
         made.output_tokens = each * found.choices * found.prompts
     made.cached_tokens = made.input_tokens
     made.reasoning_tokens = made.output_tokens
-    made.gpu_ms = math.ceil((deadline_s or LONGEST_S) * 1000) * max(1, service.gpus)
+    made.gpu_ms = math.ceil((deadline_s or LONGEST_S) * 1000 + LATE_MS) * max(1, service.gpus)
     made.money_nano = min(service.rates.dearest(made), MOST_NANO)
     return made
 

@@ -8,6 +8,9 @@ import httptools
 READ_AHEAD_BYTES = 256 << 10
 """What may wait here for a slow client before reading from the engine pauses."""
 MAX_HEADER_BYTES = 64 << 10
+STALE_S = 0.25
+"""A kept connection that ends so soon after a request was sent had been closed before; later, the request may have
+been worked on, and is not sent again."""
 
 
 class UpstreamBroke(Exception):
@@ -46,6 +49,7 @@ class Connection(asyncio.Protocol):
         self._header_bytes = 0
         self._head_bytes = 0
         self._heard = False
+        self._ahead = READ_AHEAD_BYTES
         self._over = self._keep = self._paused = self._until_close = False
         self._error: UpstreamBroke | UpstreamSilent | None = None
         self._sink: Callable[[bytes], None] | None = None
@@ -64,7 +68,7 @@ class Connection(asyncio.Protocol):
         """The answer's status, once its header is here. Raises UpstreamBroke, UpstreamSilent."""
         while not self.status:
             if self._error is not None:
-                if self.kept and not self._heard:
+                if self.kept and not self._heard and self.loop.time() - self.heard_at < STALE_S:
                     raise UpstreamStale from self._error
                 raise self._error
             await self._wait()
@@ -72,6 +76,8 @@ class Connection(asyncio.Protocol):
 
     async def whole(self, limit: int) -> bytes | None:
         """The whole body; None, with what has arrived left for read(), when it is larger than `limit` bytes."""
+        self._ahead = max(limit, READ_AHEAD_BYTES)
+        self.resume()
         while not self._over:
             if self._error is not None:
                 raise self._error
@@ -229,7 +235,7 @@ class Connection(asyncio.Protocol):
             return
         self._body.append(body)
         self._body_bytes += len(body)
-        if self._body_bytes > READ_AHEAD_BYTES:
+        if self._body_bytes > self._ahead:
             self.pause()
         self._wake()
 

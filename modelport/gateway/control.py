@@ -1,7 +1,9 @@
 """ControlDoor: `/modelport/…` is one more upstream, control's unix socket. Everything but credentials passes."""
 
+import asyncio
+
 from modelport.errors import NOT_READY, ModelportError
-from modelport.gateway.connection import UpstreamBroke, UpstreamSilent
+from modelport.gateway.connection import UpstreamBroke
 from modelport.gateway.request import Request
 from modelport.gateway.upstream import ConnectFailed, Upstream
 from modelport.settings import Settings
@@ -27,18 +29,19 @@ class ControlDoor:
         """Raises ModelportError (503) when control is down, or breaks off before it answers."""
         body = await request.body(self._settings.max_body_bytes, self._settings.body_timeout)
         try:
-            connection = await self._control.connection()
+            connection = await self._control.connection(fresh=True)
         except ConnectFailed:
             raise _down() from None
         try:
             connection.send(self._payload(request, body))
-            status = await connection.head()
+            async with asyncio.timeout(self._settings.request_timeout or None):  # logs are silent later, not before
+                status = await connection.head()
             headers = [(name, value) for name, value in connection.headers.items() if name not in NOT_RETURNED]
             request.start(status, headers)
             while data := await connection.read():
                 await request.write(data)
             request.end()
-        except (UpstreamBroke, UpstreamSilent):
+        except (UpstreamBroke, TimeoutError):
             raise _down() from None
         finally:
             self._control.give_back(connection)

@@ -6,7 +6,7 @@ from typing import Literal
 import msgspec
 
 from modelport.domain.limits import NO_LIMITS, Limits
-from modelport.errors import BUSY, FORBIDDEN, MODEL_NOT_FOUND, NOT_FOUND, NOT_READY, ModelportError
+from modelport.errors import BUSY, DEADLINE, FORBIDDEN, MODEL_NOT_FOUND, NOT_FOUND, NOT_READY, ModelportError
 from modelport.gateway.account import Account, Accounts
 from modelport.gateway.bodies import Bodies
 from modelport.gateway.bound import worst
@@ -20,7 +20,16 @@ from modelport.gateway.names import may_use
 from modelport.gateway.relay import Passage, payload
 from modelport.gateway.request import Request, encode, perf
 from modelport.gateway.routes import Route, Routes
-from modelport.gateway.scan import MAX_MESSAGES, SMALL_BYTES, Scan, refuse_forbidden, scan, usage_options, with_fields
+from modelport.gateway.scan import (
+    MAX_MESSAGES,
+    SMALL_BYTES,
+    Scan,
+    nested_cap,
+    refuse_forbidden,
+    scan,
+    usage_options,
+    with_fields,
+)
 from modelport.gateway.surface import CHAT, SURFACES, Surface, other
 from modelport.gateway.trace import Tracer
 from modelport.gateway.upstream import ConnectFailed, Upstream, Visit
@@ -48,6 +57,17 @@ class Inference:
         self._tracer = tracer
         self._media = MediaPolicy(urls=settings.media_urls, hosts=settings.media_hosts)
 
+    def _limit_time(self, request: Request, limits: tuple[Limits, ...]) -> float | None:
+        """Have the request cut off at its deadline, counted from its arrival; the seconds that is after. Raises
+        ModelportError: 400 for a header that gives none, 504 where it is past already."""
+        seconds = deadline_s(request.headers.get(DEADLINE_HEADER), limits)
+        if seconds is not None:
+            left_s = seconds - (perf() - request.started)
+            if left_s <= 0:
+                raise ModelportError("The request took longer than its deadline.", DEADLINE)
+            request.deadline = self._watch.deadlines[request] = time.monotonic() + left_s
+        return seconds
+
     def forget(self, request: Request) -> None:
         """It is over."""
         if request.deadline is not None:
@@ -56,6 +76,7 @@ class Inference:
     async def by_model(self, request: Request, key: Key) -> None:
         """POST /v1/…: the body's `model` names the service."""
         surface = SURFACES[request.path]
+        self._limit_time(request, (key.limits,))
         body = request.arrived(self._settings.max_body_bytes)
         if body is None:
             body = await self._body(request)
@@ -68,11 +89,13 @@ class Inference:
         require_model(key, route.name, request)
         path = request.path if request.connection.service_id else engine_path(request.path)
         surface = SURFACES[path]
+        self._limit_time(request, (key.limits,))
         body = await self._body(request)
         found = self._scan(request, surface, body, needs_model=False)
         if found.model is not None and self._routes.names.means_another(found.model, route):
             raise ModelportError(f"This is the address of '{route.name}', not of the model '{found.model}'.",
                                  MODEL_NOT_FOUND, param="model")  # fmt: skip
+        found.model = None  # what else it says is nobody's name, and goes into no record
         await self._begin(request, route, key, surface, found)
 
     async def generic(self, request: Request, route: Route, key: Key) -> None:
@@ -80,6 +103,7 @@ class Inference:
         templates and fetch media on such routes too."""
         require_model(key, route.name, request)
         path = request.path if request.connection.service_id else engine_path(request.path)
+        self._limit_time(request, (key.limits,))
         body = await self._body(request)
         query = b"?" + request.query if request.query else b""
         if route.known_routes and f"{request.method} {path}" not in route.known_routes:
@@ -140,6 +164,7 @@ class Inference:
                     raise unserved.error from None
                 if request.account is not None:
                     self._accounts.drop(request, unserved.error.kind.status)
+                request.hold_until = None
                 route = instead
 
     async def _at(
@@ -160,10 +185,7 @@ class Inference:
         limits: tuple[Limits, ...] = (key.limits, team, routed.limits)
         check_body(len(found.body), limits)
         fields = self._fields(found, surface, limits)
-        deadline = deadline_s(request.headers.get(DEADLINE_HEADER), limits)
-        if deadline is not None:
-            request.deadline = time.monotonic() + deadline - (perf() - request.started)
-            self._watch.deadlines[request] = request.deadline
+        deadline = self._limit_time(request, limits)
         bound = worst(found, surface, routed, media, deadline or 0.0)
         account = self._accounts.open(request, key, team, route, bound)
         if isinstance(account, Ticket):
@@ -183,10 +205,10 @@ class Inference:
             continuous = found.stream and surface.usage_option and upstream.engine in CONTINUOUS
             if found.stream and surface.usage_option and (continuous or not found.asked_usage):
                 fields["stream_options"] = usage_options(found, continuous)
-            present = [
-                name for name in fields if name in found.cap_given or (name == "stream_options" and found.has_options)
-            ]
-            body = with_fields(found.body, fields, present) if fields else found.body
+            body = found.body
+            if fields:
+                there = {*found.caps, *(("stream_options",) if found.has_options else ()), *found.nested}
+                body = with_fields(body, fields, [name for name in fields if name in there])
             passage = Passage(request, upstream, connection, payload(request, upstream, target, body), route.name)
             hide = found.stream and surface.usage_option and not found.asked_usage
             passage.hide = (hide, continuous and not found.asked_continuous)
@@ -211,14 +233,18 @@ class Inference:
             route.last_request_at = time.time()
 
     def _fields(self, found: Scan, surface: Surface, limits: tuple[Limits, ...]) -> dict[str, object]:
-        """What is put into the body: a cap on the output where the client gave none and a limit has one."""
-        if surface.output != "tokens" or surface.form:
+        """What is put into the body so that the output is capped as it was counted: a cap of the limits' where the
+        client gave none, and the client's own where every engine heeds it."""
+        if not surface.caps and not surface.nested:
             return {}
         cap = cap_output(found.max_tokens, found.choices * found.prompts, limits)
-        if cap == found.max_tokens or cap is None:
+        if cap is None:
             return {}
-        found.max_tokens = cap
-        return {name: cap for name in found.cap_given} or {surface.cap: cap}
+        before, found.max_tokens = found.max_tokens, cap
+        if surface.nested:
+            return {} if cap == before else {surface.nested: nested_cap(found, surface.nested, cap)}
+        names = {surface.caps[0], *found.caps}
+        return {name: cap for name in names if found.caps.get(name) != cap}
 
     async def _connect(self, request: Request, route: Route, home: bytes) -> tuple[Upstream, Visit, Connection]:
         """A replica that answers the door; where there is none, the request is held."""

@@ -16,6 +16,8 @@ POLL_S = 0.25
 WAITING_POLL_S = 0.05
 """While requests are held, each poll is time that they wait longer."""
 TOGETHER_S = 0.01
+CATCH_UP_S = 2.0
+"""The longest that an unknown key or model waits for the store."""
 log = logging.getLogger("modelport.gateway")
 
 
@@ -49,7 +51,11 @@ class Poller:
         before = self._routes.revision
         if self._next is None:
             self._next = asyncio.create_task(self._look_soon())
-        await asyncio.shield(self._next)
+        try:
+            async with asyncio.timeout(CATCH_UP_S):
+                await asyncio.shield(self._next)
+        except TimeoutError:  # the store does not answer: what is known stays in force
+            return False
         return self._routes.revision != before
 
     async def _look_soon(self) -> None:

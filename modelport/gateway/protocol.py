@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 BAD_HOST = frozenset(b"/?#@\\ \t")
 """Characters that make two parsers disagree on what the host is."""
 
+MAX_WAITING = 16
+"""Requests that may come on one connection while an earlier one is answered."""
 ONCE = {
     b"host": "A request must have exactly one Host header.",
     b"authorization": "A request may have one Authorization header.",
@@ -68,6 +70,11 @@ class ClientConnection(HttpToolsProtocol):
         self.transport.close()
 
     @property
+    def closing(self) -> bool:
+        """Whether nothing that is written now arrives."""
+        return self.gone or self.transport.is_closing()
+
+    @property
     def busy(self) -> bool:
         return self.request is not None and not self.request.complete
 
@@ -87,6 +94,14 @@ class ClientConnection(HttpToolsProtocol):
         for request in (self.request, *self.waiting):
             if request is not None:
                 request.lost()
+
+    def leave(self) -> None:
+        """The client stopped reading: treat it as gone, and read no more of what is meant for it."""
+        self.gone = True
+        for request in (self.request, *self.waiting):
+            if request is not None:
+                request.lost()
+        self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing() or self.parser is None:
@@ -137,9 +152,10 @@ class ClientConnection(HttpToolsProtocol):
         self.idle_since = self.loop.time()
         if self.transport.is_closing():
             return
-        self.flow.resume_reading()
         if self.waiting:
             self._start(self.waiting.pop(0))
+        if not self.waiting:
+            self.flow.resume_reading()
 
     # Parser callbacks
 
@@ -160,8 +176,12 @@ class ClientConnection(HttpToolsProtocol):
             raise ValueError("refused")  # httptools hands it to data_received as an HttpParserError
         self._reading_head = False
         parser = cast(httptools.HttpRequestParser, self.parser)
-        keep_alive = parser.get_http_version() != "1.0" and parser.should_keep_alive()
+        old = parser.get_http_version() == "1.0"
+        keep_alive = not old and parser.should_keep_alive()
         request = Request(self, parser.get_method().decode("ascii"), self.url, self._named, keep_alive)
+        request.old = old
+        if len(self.waiting) >= MAX_WAITING:
+            raise ValueError("too many requests at once")
         if self.busy or self.waiting:
             self.flow.pause_reading()  # a next request came early: it waits for its turn
             self.waiting.append(request)

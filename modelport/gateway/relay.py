@@ -254,7 +254,7 @@ class Passage:
             return ModelportError(
                 f"The engine of service '{self.service}' is busy; try again.",
                 kind,
-                retry_after_s=float(wait) if wait.isdigit() else 5.0,
+                retry_after_s=float(wait) if wait.isdigit() and len(wait) < 5 else 5.0,
             )
         parts: list[bytes] = []
         while (data := await self.connection.read()) and sum(map(len, parts)) < WHOLE_BYTES:

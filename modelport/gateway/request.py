@@ -34,6 +34,8 @@ class Request:
     begun = complete = sse = False
     more_body = True
     stream = False
+    old = False
+    """Whether it came by HTTP/1.0."""
     cut_off = False
     """Whether its deadline or a stalled client ended it, rather than the client."""
     task: "asyncio.Task[None] | None" = None
@@ -192,7 +194,9 @@ class Request:
             self.keep_alive = False
         if not self.keep_alive and whole:
             parts.append(b"connection: close\r\n")
-        if self._chunked:
+        if self._chunked and self.old:  # HTTP/1.0 has no chunks: the end of the connection is the answer's
+            self._chunked = False
+        elif self._chunked:
             parts.append(b"transfer-encoding: chunked\r\n")
         parts.append(b"\r\n")
         self._head = b"".join(parts)
@@ -204,7 +208,7 @@ class Request:
 
     def put(self, data: bytes) -> None:
         """Write at once, without waiting for a client that reads slowly."""
-        if not data:  # which would end a chunked answer
+        if not data or self.connection.closing:  # nothing would end a chunked answer
             return
         if self.first_byte_s is None:
             self.first_byte_s = perf() - self.started
@@ -237,7 +241,8 @@ class Request:
             data = b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data) if data else b"0\r\n\r\n"
         if self.method == "HEAD":
             data = b""
-        self.connection.transport.write(self._head + data)
+        if not self.connection.closing:
+            self.connection.transport.write(self._head + data)
         self._head = b""
         self.complete = True
         if not self.keep_alive:

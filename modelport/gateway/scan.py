@@ -6,7 +6,7 @@ twice, and engines differ on which one wins; so a body in which a key that is re
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -79,7 +79,6 @@ SEVERAL = frozenset(("/v1/completions", "/generate", "/generate_stream", "/logli
 """Routes that take several prompts at once."""
 PROMPTS = ("prompt", "prompts", "text", "input_ids", "inputs")
 """What engines call them."""
-CAPS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 _FORBIDDEN = frozenset(FORBIDDEN)
 _READ = frozenset(_Fields.__struct_fields__) - {"messages"}
 _EXPECTED = {
@@ -113,8 +112,10 @@ class Scan:
     """Of audio to be heard."""
     forbidden: tuple[str, ...] = ()
     """Fields of FORBIDDEN that it has: the service's owner may allow them."""
-    cap_given: tuple[str, ...] = ()
-    """The fields that cap the output, where they stand in the body."""
+    nested: tuple[str, ...] = ()
+    """The object with the cap, where it stands in the body."""
+    caps: Mapping[str, int | None] = field(default_factory=dict)
+    """What the fields say that cap the output, where they stand in the body."""
 
 
 def scan(body: bytes, surface: Surface, *, needs_model: bool) -> Scan:
@@ -168,15 +169,17 @@ def _read_only(top: Mapping[str, msgspec.Raw]) -> bytes:
 def _outputs(made: Scan, found: _Fields, surface: Surface, top: Mapping[str, msgspec.Raw]) -> None:
     """What decides how much may come out: caps, choices, prompts, text to be spoken."""
     if surface.output == "tokens":
-        made.cap_given = tuple(name for name in CAPS if getattr(found, name) is not UNSET)
-        given = [value for name in made.cap_given if (value := getattr(found, name)) is not None]
-        sampling = found.sampling_params or found.parameters
-        if sampling is not None and sampling.max_new_tokens is not None:
-            given.append(sampling.max_new_tokens)
+        made.caps = {name: getattr(found, name) for name in surface.caps if name in top}
+        if surface.nested and surface.nested in top:
+            made.nested = (surface.nested,)
+        given = [value for value in made.caps.values() if value is not None]
+        if surface.nested and found.parameters is not None and found.parameters.max_new_tokens is not None:
+            given.append(found.parameters.max_new_tokens)
         if given:
             made.max_tokens = max(given)
             if min(given) < 0:
-                raise ModelportError(f"'{surface.cap}' must be at least 0.", param=surface.cap)
+                name = surface.nested or surface.caps[0]
+                raise ModelportError(f"'{name}' must be at least 0.", param=name)
     for options in (found, found.sampling_params, found.parameters):
         if options is not None and (options.n is not None or options.best_of is not None):
             _choices(made, options)
@@ -286,6 +289,13 @@ def with_fields(body: bytes, new: dict[str, Any], present: Collection[str]) -> b
     rest = body[start:]
     text = msgspec.json.encode(added)[1:-1]
     return body[:start] + text + (b"," if rest.lstrip()[:1] != b"}" else b"") + rest
+
+
+def nested_cap(made: Scan, name: str, cap: int) -> dict[str, Any]:
+    """The object of that name with its cap on new tokens set, the client's other options kept."""
+    top = _decode_top(made.body)
+    options: dict[str, Any] = (msgspec.json.decode(top[name]) or {}) if name in top else {}
+    return {**options, "max_new_tokens": cap}
 
 
 def usage_options(made: Scan, continuous: bool) -> dict[str, Any]:

@@ -42,6 +42,8 @@ from modelport.store import Store, open_store
 GC_THRESHOLD = 20_000
 """Objects between two passes: the default of 700 is a pass every few requests, and requests leave few cycles."""
 TOGETHER_S = 0.005
+CLOSE_S = 10.0
+"""The longest wait for the store at the end."""
 GRACE_S = 10.0
 """How long running requests may go on after SIGTERM; their engines have longer, clients of other gateways all of it."""
 log = logging.getLogger("modelport.gateway")
@@ -124,11 +126,15 @@ async def serve(
         for upstream in (control, *routes.all_upstreams()):
             upstream.close()
         poller.close()
-        await reporter.close()
+        try:
+            async with asyncio.timeout(CLOSE_S):
+                await reporter.close()
+        except TimeoutError:
+            log.error("the store does not answer: what is left is in the journal, and the next start brings it in")
         for part in (bucket, tracer):
             if part is not None:
                 await asyncio.to_thread(part.close)
-        lease_thread.shutdown()
+        lease_thread.shutdown(wait=False)
 
 
 def _recovered(settings: Settings, store: Store) -> Journal:

@@ -18,17 +18,20 @@ class Surface:
     """Whether a stream must be asked for its usage (`stream_options`)."""
     media: bool = False
     """Whether its body may hold images, audio or video."""
-    cap: str = "max_tokens"
-    """The field that caps its output."""
+    caps: tuple[str, ...] = ()
+    """The fields that cap its output. Every engine heeds the first; some know the others and some do not, so what one
+    of them says is written into the first too."""
+    nested: str = ""
+    """The object whose `max_new_tokens` caps it instead."""
 
 
 SURFACES = {
     surface.path: surface
     for surface in (
-        Surface("/v1/chat/completions", usage_option=True, media=True, cap="max_completion_tokens"),
-        Surface("/v1/completions", usage_option=True),
-        Surface("/v1/responses", media=True, cap="max_output_tokens"),
-        Surface("/v1/messages", media=True),
+        Surface("/v1/chat/completions", usage_option=True, media=True, caps=("max_tokens", "max_completion_tokens")),
+        Surface("/v1/completions", usage_option=True, caps=("max_tokens",)),
+        Surface("/v1/responses", media=True, caps=("max_output_tokens",)),
+        Surface("/v1/messages", media=True, caps=("max_tokens",)),
         Surface("/v1/messages/count_tokens", "none", media=True),
         Surface("/v1/embeddings", "none", media=True),
         Surface("/v1/rerank", "none", media=True),
@@ -38,8 +41,8 @@ SURFACES = {
         Surface("/v1/audio/transcriptions", form=True),
         Surface("/v1/audio/translations", form=True),
         Surface("/v1/images/generations", "media"),
-        Surface("/generate", media=True),
-        Surface("/generate_stream", media=True),
+        Surface("/generate", media=True, nested="parameters"),
+        Surface("/generate_stream", media=True, nested="parameters"),
         Surface("/loglikelihood", "none"),
     )
 }

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from modelport.gateway.protocol import ClientConnection
 
 EVERY_S = 0.25
+NEVER_S = 1e9
 KEEP_ALIVE_S = 75.0
 """How long a client's connection may idle between requests."""
 
@@ -35,7 +36,7 @@ class Watch:
 
     def look(self, now: float) -> None:
         """One look, at `now` on the loop's clock."""
-        silent = now - self._settings.request_timeout
+        silent = now - (self._settings.request_timeout or NEVER_S)
         for passage in list(self.engines):
             engine = passage.connection
             since = engine.silent_since()
@@ -45,9 +46,11 @@ class Watch:
             if deadline < now and request.task is not None:
                 request.cut_off = True
                 request.task.cancel()
-        stalled, idle = now - self._settings.write_timeout, now - KEEP_ALIVE_S
+        stalled, idle = now - (self._settings.write_timeout or NEVER_S), now - KEEP_ALIVE_S
         for client in list(self._clients):
             if client.write_paused_at is not None and client.write_paused_at < stalled:
-                client.transport.abort()
+                client.leave()
+            elif client.transport.is_closing() and client.idle_since < stalled:
+                client.transport.abort()  # it does not take the last bytes either
             elif not client.busy and client.idle_since < idle:
                 client.transport.close()
