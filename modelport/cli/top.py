@@ -58,12 +58,14 @@ def _ask(url: str, key: str) -> "list[LiveView]":
     import httpx
     import msgspec
 
+    from modelport.cli.inference import trusted
     from modelport.domain.live import LiveView
 
     try:
         answer = httpx.get(
-            f"{url}/modelport/v1/requests", headers={"authorization": f"Bearer {key}"}, timeout=10, trust_env=False
-        )
+            f"{url}/modelport/v1/requests", headers={"authorization": f"Bearer {key}"}, timeout=10, trust_env=False,
+            verify=trusted(url),
+        )  # fmt: skip
     except httpx.HTTPError as error:
         raise ModelportError(f"The gateway did not answer ({type(error).__name__}); try again.", NOT_READY) from None
     if answer.status_code >= 400:

@@ -1,5 +1,6 @@
 """Anthropic's official SDK through the whole gateway, to engines that know OpenAI's chat only and to one that does."""
 
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -320,3 +321,11 @@ def test_a_stream_that_breaks_off_raises(sdk: anthropic.Anthropic, told: Answeri
     with pytest.raises(anthropic.APIStatusError) as caught, sdk.messages.stream(**ASKING) as stream:
         assert list(stream.text_stream) == ["half"]
     assert caught.value.type == "api_error"
+
+
+def test_a_large_answer_in_pieces_is_translated_whole(sdk: anthropic.Anthropic, told: Answering) -> None:
+    text = "long " * 120_000
+    body = json.dumps(completion({"content": text})).encode()
+    told.answers[CHAT] = Answer(tuple(body[at : at + 50_000] for at in range(0, len(body), 50_000)))
+    message = sdk.messages.create(**ASKING)
+    assert message.content[0].type == "text" and message.content[0].text == text
