@@ -14,7 +14,7 @@ from modelport.gateway.bodies import Bodies
 from modelport.gateway.bucket import Bucket
 from modelport.gateway.journal import Journal
 from modelport.gateway.listeners import Listeners
-from modelport.gateway.outbox import Batch
+from modelport.gateway.outbox import TOGETHER, Batch
 from modelport.gateway.requestlog import Line
 from modelport.gateway.routes import Routes
 from modelport.settings import Settings
@@ -101,6 +101,9 @@ class Reporter:
             while (batch := ledger.take_batch()) is not None:
                 ledger.applied(batch, await loop.run_in_executor(self._thread, self._settle, batch))
                 settled = True
+                if len(batch.lines) < TOGETHER:  # not behind: what came meanwhile waits for the next report
+                    break
+            batch = None
             self._failing = False
         except Exception as error:  # whatever a damaged or locked store raises: the heart must go on beating
             if not self._failing:

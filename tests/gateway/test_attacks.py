@@ -108,5 +108,3 @@ def test_a_request_that_an_engine_died_on_is_not_sent_twice(world: World) -> Non
     assert world.http.post("/v1/chat/completions", json=chat("once", stub=stub)).status_code == 502
     until(lambda: engine.seen()["in_flight"] == 0)
     assert engine.seen()["requests"] == 2
-
-
