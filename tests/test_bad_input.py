@@ -152,11 +152,11 @@ def test_without_a_server_every_command_says_how_to_start_one(state_dir: Path) -
         ("start", "smollm2"),
         ("stop", "x"),
         ("logs", "x"),
-        ("usage",),
         ("chat",),
     ):
         assert "start it with `modelport serve`" in refused(*command, state_dir=state_dir)
-    assert "no store in" in refused("keys", "list", state_dir=state_dir)
+    for command in (("keys", "list"), ("teams", "list"), ("budgets", "list"), ("usage",)):  # on the store alone
+        assert "no store in" in refused(*command, state_dir=state_dir)
 
 
 @pytest.mark.parametrize("name", ["../../etc", "a/b", "", "..", "%2e%2e", "a b"])

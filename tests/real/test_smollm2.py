@@ -156,7 +156,8 @@ def test_a_sleeping_model_wakes_for_a_request(real: Serving) -> None:
 
 
 def test_run_with_a_prompt_prints_one_json_object(state_dir: Path) -> None:
-    done = modelport("run", "smollm2", "--prompt", "What is the capital of France?", "--json", state_dir=state_dir)
+    asked = ("--prompt", "What is the capital of France?", "--max-tokens", "32", "--json")
+    done = modelport("run", "smollm2", *asked, state_dir=state_dir)
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     assert answer["text"] and answer["ready_s"] > 0
