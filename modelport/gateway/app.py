@@ -152,12 +152,10 @@ class Gateway:
         if settings.allowed_hosts and not host_allowed(request.headers.get(b"host", b""), settings.allowed_hosts):
             raise ModelportError("This server does not answer under this Host name.", BAD_HOST)
         if settings.cors_origins and b"origin" in request.headers:
-            if (
-                request.method == "OPTIONS"
-                and (allowed := preflight(request.headers, settings.cors_origins)) is not None
-            ):
-                return request.answer(204, b"", tuple(allowed))
-            request.extra += tuple(cors(request.headers, settings.cors_origins))
+            asked = preflight(request.headers, settings.cors_origins) if request.method == "OPTIONS" else None
+            if asked is not None:
+                return request.answer(204, b"", asked)
+            request.extra += cors(request.headers, settings.cors_origins)
         if request.method not in entry.methods:
             raise wrong_method(request.method, entry.methods)
         if entry.policy is not Policy.OPEN:

@@ -9,9 +9,8 @@ fail, until this gateway polls its store, which is four times a second.)
 from collections import OrderedDict
 from ipaddress import IPv6Address, ip_address
 
-from modelport.errors import Kind, ModelportError
+from modelport.errors import BACKING_OFF, ModelportError
 
-BACKING_OFF = Kind(429, "rate_limit_error", "too_many_failures")
 FAILURES = 10
 WITHIN_S = 60.0
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 60.0

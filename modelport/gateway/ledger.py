@@ -179,10 +179,6 @@ class Ledger:
         elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._together_s, self._settle_late)
 
-    def release(self, reservation: Reservation, line: bytes) -> None:
-        """Settle a request that took nothing, not even its place among the requests."""
-        self.settle(reservation, Amounts(requests=0), line)
-
     def warnings(self, key_id: str, team: str, service: str) -> str | None:
         """A sentence on the first budget of these that is used up to its soft share, else None."""
         if self._none_near:

@@ -8,11 +8,10 @@ from collections.abc import Iterable
 from math import ceil
 
 from modelport.domain.limits import NO_LIMITS, Limits
-from modelport.errors import INVALID, Kind, ModelportError
+from modelport.errors import INVALID, RATE_LIMITED, ModelportError
 from modelport.gateway.window import Entry, Window
 from modelport.store.keys import Key
 
-LIMITED = Kind(429, "rate_limit_error", "rate_limit_exceeded")
 SWEEP_S = 60.0
 IN_FLIGHT_RETRY_S = 1.0
 """When a request ends cannot be known; a second is what clients wait anyway."""
@@ -26,7 +25,7 @@ class Limited(ModelportError):
     """429: which limit of whose, and when to come again. `headers` are OpenAI's, of the limit that is tightest."""
 
     def __init__(self, message: str, wait_s: float, headers: Headers) -> None:
-        super().__init__(message, LIMITED, retry_after_s=ceil(wait_s))
+        super().__init__(message, RATE_LIMITED, retry_after_s=ceil(wait_s))
         wait_ms = min(ceil(wait_s * 1000), MAX_RETRY_MS)
         self.headers: Headers = ((b"retry-after-ms", b"%d" % wait_ms), *headers)
 

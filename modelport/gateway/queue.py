@@ -11,10 +11,8 @@ from collections import OrderedDict
 from operator import attrgetter
 
 from modelport.domain.units import show_seconds
-from modelport.errors import BUSY, Kind, ModelportError
+from modelport.errors import BUSY, DEADLINE, QUEUE_TIMEOUT, ModelportError
 
-QUEUE_TIMEOUT = Kind(429, "rate_limit_error", "queue_timeout")
-DEADLINE = Kind(504, "timeout_error", "deadline_exceeded")
 DEFAULT_PLACES = 1000
 DEFAULT_TIMEOUT_S = 60.0
 UNMEASURED_RETRY_S = 5.0

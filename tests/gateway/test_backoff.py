@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelport.errors import ModelportError
-from modelport.gateway.backoff import BACKING_OFF, FAILURES, MAX_ORIGINS, Backoff
+from modelport.errors import BACKING_OFF, ModelportError
+from modelport.gateway.backoff import FAILURES, MAX_ORIGINS, Backoff
 
 HERE, PREFIX = "203.0.113.7", "mp-abcdefgh"
 

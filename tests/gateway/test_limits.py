@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelport.domain.limits import NO_LIMITS, Limits
-from modelport.errors import INVALID, TOO_LARGE, ModelportError
+from modelport.errors import INVALID, RATE_LIMITED, TOO_LARGE, ModelportError
 from modelport.gateway.caps import cap_output, check_body, deadline_s
-from modelport.gateway.limits import LIMITED, Limited, Limiter, Ticket
+from modelport.gateway.limits import Limited, Limiter, Ticket
 from modelport.gateway.window import SLOTS, Entry, Window
 from modelport.store.keys import Key
 
@@ -139,7 +139,7 @@ def refused(
 ) -> Limited:
     with pytest.raises(Limited) as caught:
         take(limiter, now, of, tokens, team, service)
-    assert caught.value.kind is LIMITED
+    assert caught.value.kind is RATE_LIMITED
     return caught.value
 
 

