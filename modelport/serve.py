@@ -14,7 +14,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -207,6 +207,13 @@ def examine(settings: Settings, wanted: "Spec | None" = None) -> "list[Check]":
     return doctor.examine(settings, verbs(settings).info().gateway_url if running(settings) else "", wanted)
 
 
+def host(arguments: Sequence[str]) -> None:
+    """Our own model server, by hand: what `modelport host` runs, until it is told to end."""
+    from modelport.runtime.host import main
+
+    main(arguments)
+
+
 def is_alias(model: str) -> bool:
     """Whether the catalog knows a model by this very name."""
     from modelport.catalog.aliases import ALIASES
@@ -339,10 +346,11 @@ class _Parent:
             if self.listening:
                 self.listening[0].close()
             from modelport.control.server import run as run_control
+            from modelport.tao.app import make_app as tao
 
             if self.listening is None:
                 _say(ready_write, f"ready {self.settings.socket}")
-            return run_control(self.settings)
+            return run_control(self.settings, {"/api": tao})
         from modelport.gateway.server import run as run_gateway
 
         def ready(url: str) -> None:

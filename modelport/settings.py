@@ -92,6 +92,8 @@ class Settings(BaseSettings):
     bodies_keep: Duration = Field(default=7 * 86400.0, description="how long bodies stay, of keys that opted in")
     log_bucket: str = Field(default="", description="s3://, gs:// or az:// to copy the request log to")
     trace_sample: Annotated[float, Field(ge=0, le=1)] = Field(default=0.0, description="share of requests traced")
+    tao_ngc_url: str = Field(default="", description="where NGC keys of TAO's logins are checked; empty: our own keys")
+    tao_airgapped: bool = Field(default=False, description="TAO's routes without a key, for this machine's own users")
     log_level: str = Field(default="info", description="debug, info, warning or error")
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Local models: what a path on this machine stands for: GGUF files, a directory, a config.json, an adapter."""
+"""Local models: what a path on this machine stands for: GGUF or ONNX files, a directory, a config.json, an adapter."""
 
 import re
 from collections.abc import Callable
@@ -7,7 +7,9 @@ from pathlib import Path
 from modelport.catalog.directory import facts_of_config_file, facts_of_directory, weight_files
 from modelport.catalog.facts import facts_of
 from modelport.catalog.gguf import read_header
+from modelport.catalog.gguf_projector import is_projector, with_projector
 from modelport.catalog.lora import facts_of_adapter, is_adapter
+from modelport.catalog.onnx import facts_of_onnx, is_onnx
 from modelport.domain.facts import ModelFacts
 from modelport.errors import MODEL_NOT_FOUND, ModelportError
 
@@ -24,22 +26,28 @@ def local_facts(source: str, path: Path, base: Callable[[str], ModelFacts]) -> M
     """
     if path.suffix.lower() == ".json" and path.is_file():
         return facts_of_config_file(source, path)
+    if path.suffix.lower() == ".onnx" and path.is_file():
+        return facts_of_onnx(source, path)
     if path.is_dir():
         names = sorted(entry.name for entry in path.iterdir())
         if is_adapter(names):
             return facts_of_adapter(source, path, base)
         weights = weight_files(path, names)
         described = "config.json" in names or "params.json" in names
-        if not any(name.lower().endswith(".gguf") for name in names) or (weights and described):
+        gguf = any(name.lower().endswith(".gguf") for name in names)
+        if is_onnx(names, bool(weights) or described or gguf):
+            return facts_of_onnx(source, path)
+        if not gguf or (weights and described):
             if not weights and not described:
                 raise ModelportError(
-                    f"{str(path)!r} holds no model: no .gguf file, and no config.json with weights.",
+                    f"{str(path)!r} holds no model: no .gguf or .onnx file, and no config.json with weights.",
                     MODEL_NOT_FOUND,
                     param="model",
                 )
             return facts_of_directory(source, path)
     files = gguf_files(path)
-    return facts_of(source, files[0], [read_header(file) for file in files])
+    facts = facts_of(source, files[0], [read_header(file) for file in files])
+    return with_projector(facts, files[0].parent)
 
 
 def gguf_files(path: Path) -> tuple[Path, ...]:
@@ -53,7 +61,7 @@ def gguf_files(path: Path) -> tuple[Path, ...]:
     elif path.suffix.lower() != ".gguf":
         hint = " Name the directory that holds it." if path.suffix in (".safetensors", ".bin") else ""
         raise ModelportError(
-            f"{str(path)!r} is no model: name a .gguf file, a directory or a config.json.{hint}", param="model"
+            f"{str(path)!r} is no model: name a .gguf or .onnx file, a directory or a config.json.{hint}", param="model"
         )
     if not path.is_file():
         raise ModelportError(f"{str(path)!r} is not a regular file.", param="model")
@@ -64,7 +72,7 @@ def _only_model(directory: Path) -> Path:
     """The first file of the only model in a directory."""
     names = sorted(entry.name for entry in directory.iterdir())
     # A projector (mmproj) belongs to the model beside it and is none itself.
-    models = [n for n in names if n.lower().endswith(".gguf") and not n.lower().startswith("mmproj")]
+    models = [name for name in names if name.lower().endswith(".gguf") and not is_projector(name)]
     if not models:
         raise ModelportError(f"{str(directory)!r} holds no .gguf file.", MODEL_NOT_FOUND, param="model")
     firsts: dict[tuple[str, str], str] = {}

@@ -2,32 +2,35 @@
 
 import contextlib
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 from modelport.catalog.cached import noted, remembered
-from modelport.catalog.cloud import cloud_repository, is_cloud, place_of
+from modelport.catalog.cloud import archive_in_cloud, cloud_repository, told
 from modelport.catalog.hub import Hub
 from modelport.catalog.hub_name import HubName, hub_name
 from modelport.catalog.local import local_facts
 from modelport.catalog.repository import Based, Unreachable, facts_of_repository
+from modelport.catalog.sized import archive_facts, onnx_of
 from modelport.domain.facts import ModelFacts
 from modelport.errors import ModelportError
+from modelport.storage import is_archive, is_cloud, place_of
 
 GATED = "It is gated: a start needs HF_TOKEN with access to it."
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
-def remote_facts(source: str) -> ModelFacts | None:
-    """What the files of a model elsewhere say; None where `source` has not the form of one.
+def remote_facts(source: str, env: Mapping[str, str] | None = None) -> ModelFacts | None:
+    """What the files of a model elsewhere say; None where `source` has not the form of one. `env` is storage's.
 
     Raises ModelportError, each with its sentence: unknown, gated without or in spite of a token, private, a bad token,
     an unknown revision or file, too many requests, no answer, an answer broken off, no model. Where nobody answers and
     the facts are kept from earlier, those are given.
     """
     if is_cloud(source):
-        return _with_base(source, _cloud(source))
+        return _with_base(source, _cloud(source, env))
     name = hub_name(source)
     return _with_base(source, _hub(source, name)) if name else None
 
@@ -102,14 +105,18 @@ def _base(named: str) -> ModelFacts:
     return found
 
 
-def _cloud(source: str) -> ModelFacts | Based:
-    listed = cache(lambda: cloud_repository(source))  # one listing tells the revision and what there is to read
+def _cloud(source: str, env: Mapping[str, str] | None) -> ModelFacts | Based:
+    key = ("cloud", told(lambda: place_of(source, env)), source)
+    if is_archive(source):
+        seen = cache(lambda: archive_in_cloud(source, env))
+        return remembered(key, lambda: seen()[2], lambda: archive_facts(source, *seen(), far=True))
+    listed = cache(lambda: cloud_repository(source, env))  # one listing tells the revision and what there is to read
 
     def read() -> ModelFacts | Based:
         repository, file = listed()
-        return facts_of_repository(source, repository, file=file)
+        return onnx_of(source, repository, file) or facts_of_repository(source, repository, file=file)
 
-    return remembered(("cloud", place_of(source), source), lambda: listed()[0].revision, read)
+    return remembered(key, lambda: listed()[0].revision, read)
 
 
 def _with_base(source: str, found: ModelFacts | Based) -> ModelFacts:

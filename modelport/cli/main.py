@@ -18,8 +18,9 @@ app = typer.Typer(
 )
 
 COMMANDS = (
-    *("run", "serve", "services", "plan", "endpoint", "chat", "top"),
-    *("keys", "teams", "budgets", "aliases", "usage", "config", "doctor"),
+    *("run", "serve", "host", "services", "plan", "endpoint", "tao", "chat", "top"),
+    *("keys", "teams", "budgets", "aliases", "usage", "workspaces", "experiments"),
+    *("config", "doctor"),
 )
 for _module in COMMANDS:
     import_module(f"modelport.cli.{_module}").add_to(app)

@@ -30,7 +30,7 @@ def _option(kind: Any, help: str, *names: str, **more: Any) -> Any:
 
 SPEC: dict[str, Any] = {
     "engine": _option(str, "Engine, or auto."),
-    "task": _option(str, "generate or embed; by default what the model is for."),
+    "task": _option(str, "generate, embed, classify or detect; by default what the model is for."),
     "context": _option(int, "Tokens one request may use.", "--context", "--max-model-len"),
     "parallel": _option(int, "Requests one replica works on at once.", "--parallel", "--concurrency"),
     "accelerators": _option(str, "NAME:COUNT, like H100:4; by default what is here.", "--gpu", "--accelerators"),
@@ -47,6 +47,9 @@ SPEC: dict[str, Any] = {
     "speculative_method": _option(str, "Speculative decoding: eagle, eagle3, ngram, mtp, draft."),
     "speculative_model": _option(str, "The draft model of it."),
     "speculative_tokens": _option(int, "Tokens drafted per step."),
+    "options": _option(list[str], "KEY=VALUE for the model's handler in our own runtime; repeat it.", "--option"),
+    "env": _option(list[str], "NAME=VALUE for the engine; of secrets only NAME=env:NAME or file:/path.", "--env"),
+    "workspace": _option(str, "The workspace whose bucket and credentials are used."),
     "engine_args": _option(list[str], "One more argument for the engine, as it is; repeat it.", "--engine-arg"),
 }
 """What a model's run can be told on the command line: a Spec's field to its option."""
@@ -96,10 +99,23 @@ def read(model: "type[M]", given: dict[str, Any]) -> "M":
         raise ModelportError(sentence(error.errors(include_url=False)[0], "The command line", model)) from None
 
 
+def pairs(given: list[str], flag: str) -> dict[str, str]:
+    """`KEY=VALUE` texts as a mapping. Raises ModelportError for one without `=`."""
+    from modelport.errors import ModelportError
+
+    made = {key: value for key, _, value in (text.partition("=") for text in given)}
+    if wrong := next((text for text in given if "=" not in text or text.startswith("=")), None):
+        raise ModelportError(f"{flag} is {wrong!r}, but must be KEY=VALUE.")
+    return made
+
+
 def spec(**flags: Any) -> "Spec":
     """A Spec from flags; those not given are left to its defaults. Raises ModelportError."""
     from modelport.domain.spec import parse_spec
 
     given = {key: value for key, value in flags.items() if value not in (None, "")}
     drafting = {key.removeprefix("speculative_"): given.pop(key) for key in [*given] if key.startswith("speculative_")}
+    for name, flag in (("options", "--option"), ("env", "--env")):
+        if name in given:
+            given[name] = pairs(given[name], flag)
     return parse_spec(given | ({"speculative": drafting} if drafting else {}), "the command line")

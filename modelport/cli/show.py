@@ -83,7 +83,7 @@ def details(service: "ServiceView") -> None:
     if service.instances:
         sys.stdout.write("\n")
         table(
-            ("INSTANCE", "STATE", "PID", "STARTED IN", "MEMORY", "PLANNED", "KV TOKENS", "PLANNED", "ENDED"),
+            ("INSTANCE", "STATE", "PID", "STARTED IN", "MEMORY", "PLANNED", "KV TOKENS", "PLANNED", "SAYS"),
             (
                 (
                     i.id,
@@ -94,12 +94,21 @@ def details(service: "ServiceView") -> None:
                     show_bytes(service.planned_bytes) if service.planned_bytes and memory else "-",
                     f"{i.kv_tokens:,}" if i.kv_tokens else "-",
                     f"{service.planned_kv_tokens:,}" if service.planned_kv_tokens and i.kv_tokens else "-",
-                    "; ".join(part for part in (i.exit, i.reason) if part) or "-",
+                    "; ".join(part for part in (i.exit, i.reason or _said(i)) if part) or "-",
                 )
                 for i in service.instances
                 for memory in [_memory(i)]
             ),
         )
+
+
+def _said(instance: "InstanceView") -> str:
+    """What an engine that is on its way, or works on a batch, says of itself."""
+    told = instance.progress
+    if told is None or instance.state in ("gone", "failed"):
+        return ""
+    share = f" ({told.share:.0%})" if told.share is not None else ""
+    return f"{told.message}{share}" if told.share is not None or instance.state != "ready" else ""
 
 
 def _memory(instance: "InstanceView") -> int | None:
@@ -124,7 +133,8 @@ class Progress:
         about = f" of about {show_seconds(service.estimate_s)}" if service.estimate_s else ""
         why = f" ({service.reason})" if service.reason else ""
         if self.terminal:
-            line = f"{service.name}: {service.stage} {show_seconds(spent)}{about}{why}"
+            told = next((_said(i) for i in service.instances if i.state in COMING), "")
+            line = f"{service.name}: {told or service.stage} {show_seconds(spent)}{about}{why}"
             sys.stderr.write(f"\r\x1b[K{line[:200]}")
         elif (stage := f"{service.name}: {service.stage}{why}") != self.last:
             sys.stderr.write(

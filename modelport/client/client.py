@@ -11,11 +11,13 @@ from pydantic import BaseModel
 from modelport.domain.account import AuditView, BudgetView, KeyView, RecountView, TeamView
 from modelport.domain.alias import Alias
 from modelport.domain.budget import Budget
+from modelport.domain.experiment import Experiment
 from modelport.domain.key import KeySpec
 from modelport.domain.limits import Limits
 from modelport.domain.service import InfoView, PlanView, ServiceView
 from modelport.domain.spec import Spec
 from modelport.domain.usage import UsageQuery, UsageView
+from modelport.domain.workspace import Workspace
 from modelport.errors import NOT_READY, Kind, ModelportError
 
 V = TypeVar("V", bound=BaseModel)
@@ -85,6 +87,9 @@ class Client:
     def rotate_key(self, key: str, overlap_s: float) -> KeyView:
         return self._one(KeyView, "POST", f"/keys/{_part(key)}/rotate", {"overlap_s": overlap_s})
 
+    def check_key(self, secret: str) -> KeyView:
+        return self._one(KeyView, "POST", "/keys/check", {"secret": secret})
+
     def list_keys(self, *, old: bool = False) -> "list[KeyView]":
         return self._many(KeyView, "GET", f"/keys?old={old}")
 
@@ -125,6 +130,27 @@ class Client:
 
     def delete_alias(self, alias: str) -> Alias:
         return self._one(Alias, "DELETE", f"/aliases/{_part(alias)}")
+
+    def put_workspace(self, workspace: Workspace) -> Workspace:
+        return self._one(Workspace, "PUT", "/workspaces", _body(workspace))
+
+    def list_workspaces(self) -> "list[Workspace]":
+        return self._many(Workspace, "GET", "/workspaces")
+
+    def check_workspace(self, workspace: str) -> Workspace:
+        return self._one(Workspace, "POST", f"/workspaces/{_part(workspace)}/check")
+
+    def delete_workspace(self, workspace: str) -> Workspace:
+        return self._one(Workspace, "DELETE", f"/workspaces/{_part(workspace)}")
+
+    def put_experiment(self, experiment: Experiment) -> Experiment:
+        return self._one(Experiment, "PUT", "/experiments", _body(experiment))
+
+    def list_experiments(self) -> "list[Experiment]":
+        return self._many(Experiment, "GET", "/experiments")
+
+    def delete_experiment(self, experiment: str) -> Experiment:
+        return self._one(Experiment, "DELETE", f"/experiments/{_part(experiment)}")
 
     def audit(self, count: int) -> "list[AuditView]":
         return self._many(AuditView, "GET", f"/audit?count={count}")

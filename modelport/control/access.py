@@ -9,8 +9,9 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from modelport.control.caller import LOCAL, Caller, Needed
-from modelport.domain.spec import Spec
-from modelport.domain.verbs import Verbs
+from modelport.domain.spec import REFERENCE, Spec
+from modelport.domain.variables import ALLOWED
+from modelport.domain.variables import FORBIDDEN as NEVER
 from modelport.errors import FORBIDDEN, ModelportError
 
 PREFIX = "/modelport/v1"
@@ -32,6 +33,7 @@ NEEDED: dict[tuple[str, str], Needed] = {
     ("GET", "/services/{service}/logs"): "operate",
     ("GET", "/keys"): "admin",
     ("POST", "/keys"): "admin",
+    ("POST", "/keys/check"): "admin",
     ("POST", "/keys/{key}/rotate"): "admin",
     ("DELETE", "/keys/{key}"): "admin",
     ("GET", "/teams"): "admin",
@@ -45,6 +47,13 @@ NEEDED: dict[tuple[str, str], Needed] = {
     ("GET", "/aliases"): "admin",
     ("PUT", "/aliases"): "admin",
     ("DELETE", "/aliases/{alias:path}"): "admin",
+    ("GET", "/workspaces"): "admin",
+    ("PUT", "/workspaces"): "admin",
+    ("POST", "/workspaces/{workspace}/check"): "admin",
+    ("DELETE", "/workspaces/{workspace}"): "admin",
+    ("GET", "/experiments"): "operate",
+    ("PUT", "/experiments"): "operate",
+    ("DELETE", "/experiments/{experiment}"): "operate",
     ("GET", "/audit"): "admin",
     ("GET", "/usage"): "any",
 }
@@ -80,16 +89,24 @@ ADMINS = ("auth", "price", "limits", "failover", "allow_fields", "engine_args")
 """Fields of a Spec that say who may use a service and what that costs, or reach into its machine."""
 
 
-def allowed(services: Verbs, who: Caller, spec: Spec) -> Spec:
-    """The Spec, where who asks may have it so. Raises ModelportError (403) for a key that is not an admin's and changes
-    what only admins decide."""
+def check_spec(who: Caller, spec: Spec, before: Spec | None) -> None:
+    """Raises ModelportError (403) for a key that is not an admin's and changes what only admins decide. `before` is
+    the Spec of the service of that name, where there is one."""
     if who.may("admin"):
-        return spec
-    try:
-        before = services.status(spec.name).spec
-    except ModelportError:
-        before = Spec(model=spec.model, name=spec.name)
+        return
+    before = before or Spec(model=spec.model, name=spec.name)
     for name in ADMINS:
         if getattr(spec, name) != getattr(before, name):
             raise ModelportError(f"Only an admin key may set `{name}` of a service.", FORBIDDEN, param=name)
-    return spec
+    for name, text in spec.env.items():
+        if before.env.get(name) == text:
+            continue
+        if name not in ALLOWED or name in NEVER or (REFERENCE.fullmatch(text) and text not in ("", f"env:{name}")):
+            raise ModelportError(f"Only an admin key may set the variable {name} so.", FORBIDDEN, param="env")
+    for place in (spec.batch.input, spec.batch.results) if spec.batch else ():
+        if "://" not in place:
+            raise ModelportError(
+                "Only an admin key may have a batch read and write directories of this machine; give cloud URIs.",
+                FORBIDDEN,
+                param="batch",
+            )

@@ -1,6 +1,9 @@
-"""Accounts: the Verbs on keys, teams, budgets, aliases and usage, on the store alone: they need no running control."""
+"""Accounts: the Verbs on keys, teams, budgets, aliases, usage, workspaces and experiments, on the store alone.
+
+They need no running control."""
 
 import copy
+import hmac
 import time
 from collections.abc import Mapping
 from math import isfinite
@@ -9,17 +12,33 @@ from typing import Any, Self
 import sqlalchemy as sa
 from pydantic import TypeAdapter, ValidationError
 
+from modelport import storage
 from modelport.control.caller import LOCAL, Caller
+from modelport.control.known import cloud_env
 from modelport.control.recount import by_todays_prices, journals, view
 from modelport.domain.account import AuditView, BudgetView, KeyView, RecountView, TeamView
 from modelport.domain.alias import Alias
 from modelport.domain.amounts import natural, steps
 from modelport.domain.budget import COUNTABLE, Budget, began
+from modelport.domain.experiment import Experiment
 from modelport.domain.key import KeySpec, Label
 from modelport.domain.limits import Limits
 from modelport.domain.usage import UsageQuery, UsageView
-from modelport.errors import INVALID, ModelportError, nearest
-from modelport.store import Store, aliases, audit, budgets, keys, leases, services, teams, usage
+from modelport.domain.workspace import Workspace
+from modelport.errors import INVALID, UNAUTHORIZED, ModelportError, nearest
+from modelport.store import (
+    Store,
+    aliases,
+    audit,
+    budgets,
+    experiments,
+    keys,
+    leases,
+    services,
+    teams,
+    usage,
+    workspaces,
+)
 from modelport.store.leases import Standing
 from modelport.store.recount import apply_difference, recount
 
@@ -29,7 +48,7 @@ _LABEL: TypeAdapter[str] = TypeAdapter(Label)
 
 
 class StoreAccounts:
-    """Implements Accounts, for one caller. Changes and their audit are one transaction."""
+    """Implements Accounts and Records, for one caller. Changes and their audit are one transaction."""
 
     def __init__(self, store: Store, caller: Caller = LOCAL) -> None:
         self.store = store
@@ -56,6 +75,10 @@ class StoreAccounts:
             rotated = keys.rotate(tx, self.store.pepper, key, overlap_s, now)
             self._record(tx, now, "key.rotate", f"key:{rotated.id}", {"overlap_s": overlap_s})
         return rotated
+
+    def check_key(self, secret: str) -> KeyView:
+        with self.store.read() as tx:
+            return _key_of(tx, self.store.pepper, secret, time.time())
 
     def list_keys(self, *, old: bool = False) -> list[KeyView]:
         with self.store.read() as tx:
@@ -158,6 +181,50 @@ class StoreAccounts:
             self._record(tx, now, "alias.delete", f"alias:{alias}")
         return gone
 
+    def put_workspace(self, workspace: Workspace) -> Workspace:
+        now = time.time()
+        with self.store.write() as tx:
+            made = workspaces.put(tx, workspace, now)
+            detail = made.model_dump(mode="json", exclude_defaults=True)
+            self._record(tx, now, "workspace.set", f"workspace:{made.name}", detail)
+        return made
+
+    def list_workspaces(self) -> list[Workspace]:
+        with self.store.read() as tx:
+            return workspaces.all_workspaces(tx)
+
+    def check_workspace(self, workspace: str) -> Workspace:
+        with self.store.read() as tx:
+            found = workspaces.find(tx, workspace)
+        storage.reach(found.uri(), cloud_env(found))
+        return found
+
+    def delete_workspace(self, workspace: str) -> Workspace:
+        now = time.time()
+        with self.store.write() as tx:
+            gone = workspaces.delete(tx, workspace)
+            self._record(tx, now, "workspace.delete", f"workspace:{gone.name}")
+        return gone
+
+    def put_experiment(self, experiment: Experiment) -> Experiment:
+        now = time.time()
+        with self.store.write() as tx:
+            made = experiments.put(tx, experiment, now)
+            detail = {"status": made.status, "network_arch": made.network_arch, "checkpoints": len(made.checkpoints)}
+            self._record(tx, now, "experiment.set", f"experiment:{made.id}", detail)
+        return made
+
+    def list_experiments(self) -> list[Experiment]:
+        with self.store.read() as tx:
+            return experiments.all_experiments(tx)
+
+    def delete_experiment(self, experiment: str) -> Experiment:
+        now = time.time()
+        with self.store.write() as tx:
+            gone = experiments.delete(tx, experiment)
+            self._record(tx, now, "experiment.delete", f"experiment:{gone.id}")
+        return gone
+
     def audit(self, count: int) -> list[AuditView]:
         with self.store.read() as tx:
             return audit.latest(tx, count)
@@ -172,6 +239,25 @@ class StoreAccounts:
         self, tx: sa.Connection, now: float, action: str, subject: str, detail: Mapping[str, Any] | None = None
     ) -> None:
         audit.record(tx, now, self.caller.actor, action, subject, detail or {})
+
+
+def _key_of(tx: sa.Connection, pepper: bytes, secret: str, now: float) -> KeyView:
+    """The key that a whole secret is. Raises ModelportError (401), for each reason in the same words."""
+    refused = ModelportError("This is no API key of this Modelport, or it is over.", UNAUTHORIZED)
+    if len(secret) <= keys.PREFIX_LENGTH or not secret.isascii():
+        raise refused
+    prefix, digest = secret[: keys.PREFIX_LENGTH], keys.digest(pepper, secret)
+    try:
+        row = keys.find(tx, prefix)
+    except ModelportError:
+        raise refused from None
+    current = prefix == row["prefix"]
+    kept = row["digest"] if current else row["old_digest"] or ""
+    until = row["expires_at"] if current else min(row["old_until"] or 0.0, row["expires_at"] or float("inf"))
+    over = row["revoked_at"] is not None or (until is not None and until <= now)
+    if not hmac.compare_digest(digest.hex(), kept) or over:
+        raise refused
+    return KeyView.model_validate(row)
 
 
 def _standing(tx: sa.Connection, budget: str, now: float, notes: tuple[str, ...] = ()) -> BudgetView:

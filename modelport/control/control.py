@@ -9,11 +9,13 @@ from typing import Any, Literal
 import sqlalchemy as sa
 
 from modelport import __version__
-from modelport.control import planning
+from modelport.control import known, planning
+from modelport.control.access import check_spec
 from modelport.control.accounts import StoreAccounts
 from modelport.control.failure import ended
+from modelport.control.known import Known
 from modelport.control.logs import lines
-from modelport.control.ports import is_free, lowest_free
+from modelport.control.ports import automatic, is_free, lowest_free
 from modelport.domain.instance import Observed
 from modelport.domain.service import InfoView, InstanceView, PlanView, ServiceView
 from modelport.domain.spec import Spec
@@ -25,7 +27,6 @@ from modelport.store import Store, gateways, instances, services, starts
 from modelport.store.gateways import Gateway
 from modelport.store.instances import Row
 from modelport.store.services import Service
-from modelport.store.starts import Learned
 
 _REPLAN = {
     ServiceState.STOPPED: ServiceState.PENDING,
@@ -42,19 +43,19 @@ class StorePlans:
     """The verbs that start nothing, with what a store's recorded starts teach; they need no control."""
 
     def __init__(self, store: Store | None) -> None:
-        self.known = store
+        self.recorded = store
 
     def plan(self, spec: Spec) -> PlanView:
-        return planning.preview(spec, self.learned())
+        return planning.preview(spec, self.known())
 
     def offers(self, spec: Spec) -> "list[PlanView]":
-        return planning.offers(spec)
+        return planning.offers(spec, self.known())
 
-    def learned(self) -> Learned:
-        if self.known is None:
+    def known(self) -> Known:
+        if self.recorded is None:
             return planning.NOTHING
-        with self.known.read() as tx:
-            return starts.learned(tx)
+        with self.recorded.read() as tx:
+            return known.known(tx)
 
 
 class Control(StoreAccounts, StorePlans):
@@ -84,8 +85,9 @@ class Control(StoreAccounts, StorePlans):
     def start(self, spec: Spec) -> ServiceView:
         with self.store.read() as tx:
             found = services.by_name(tx, spec.name)
+        check_spec(self.caller, spec, found.spec if found else None)
         if found is None or found.desired != "running" or found.spec != spec:
-            planning.must_fit(planning.prepare(spec, self.learned()))
+            planning.must_fit(planning.prepare(spec, self.known()))
         now = time.time()
         with self.store.write() as tx:
             found = services.by_name(tx, spec.name)
@@ -93,6 +95,8 @@ class Control(StoreAccounts, StorePlans):
                 services.insert(tx, spec, self._port(tx, spec, None), now)
             elif found.desired == "removed":
                 self._change(tx, found, spec, now)
+            elif _over(found):
+                raise _ended(found)
             elif found.spec != spec:
                 raise ModelportError(
                     f"A service {spec.name!r} exists with another spec. Use `modelport apply` to change it, or "
@@ -108,14 +112,20 @@ class Control(StoreAccounts, StorePlans):
         return self.status(spec.name)
 
     def apply(self, specs: Sequence[Spec]) -> list[ServiceView]:
+        with self.store.read() as tx:
+            before = {found.name: found.spec for found in services.all_services(tx)}
         for spec in specs:
-            planning.must_fit(planning.prepare(spec, self.learned()))
+            check_spec(self.caller, spec, before.get(spec.name))
+        for spec in specs:
+            planning.must_fit(planning.prepare(spec, self.known()))
         now = time.time()
         with self.store.write() as tx:
             for spec in specs:
                 found = services.by_name(tx, spec.name)
                 if found is None:
                     services.insert(tx, spec, self._port(tx, spec, None), now)
+                elif _over(found):
+                    raise _ended(found)
                 else:
                     self._change(tx, found, spec, now)
         self.poke()
@@ -145,8 +155,10 @@ class Control(StoreAccounts, StorePlans):
         def free(port: int) -> bool:
             return is_free(port, host)
 
-        if spec.port == "auto":
-            return lowest_free(self.settings.service_ports, set(others) | engine_ports, free)
+        if isinstance(spec.port, str):
+            low, _, high = spec.port.partition("-")
+            ports = range(int(low), int(high) + 1) if high else automatic(self.settings.service_ports)
+            return lowest_free(ports, set(others) | engine_ports, free)
         if spec.port in others:
             raise ModelportError(f"Port {spec.port} belongs to service {others[spec.port]!r}.", param="port")
         if not (own is not None and own.port == spec.port) and (spec.port in engine_ports or not free(spec.port)):
@@ -172,8 +184,11 @@ class Control(StoreAccounts, StorePlans):
 
     def restart(self, service: str) -> ServiceView:
         with self.store.read() as tx:
-            spec = services.find(tx, service).spec
-        planning.must_fit(planning.prepare(spec, self.learned()))
+            found = services.find(tx, service)
+            if _over(found):
+                raise _ended(found)
+            spec = found.spec
+        planning.must_fit(planning.prepare(spec, self.known()))
         with self.store.write() as tx:
             found = services.find(tx, service)
             self._change(tx, found, found.spec, time.time(), restart=True)
@@ -262,8 +277,23 @@ def _instance_view(row: Row, service: Service, measured_bytes: int | None, kv_to
         on_gpu=bool((service.plan or {}).get("gpu")),
         measured_bytes=measured_bytes,
         kv_tokens=kv_tokens,
+        progress=row.progress,
         reason=row.reason,
         exit=ended(row.exit) if row.exit else "",
+    )
+
+
+def _over(service: Service) -> bool:
+    """Whether it is a job that ended, or is about to."""
+    ended = service.desired != "running" or service.state in (ServiceState.STOPPED, ServiceState.FAILED)
+    return service.spec.job and ended
+
+
+def _ended(service: Service) -> ModelportError:
+    return ModelportError(
+        f"The job {service.name!r} is over, and its id cannot be used again: start a new one under another name, or "
+        f"`modelport rm {service.name}` first.",
+        param="name",
     )
 
 

@@ -11,6 +11,7 @@ MAX_FAILED_STARTS = 5
 """Starts that fail in a row without one getting ready, after which a service is failed."""
 PROVEN_S = 60.0
 """An engine that was ready for this long had a good start: its end counts as the first failure again."""
+IDLE = "It was stopped because nobody used it."
 REPORT_LAG_S = 1.5
 """How old the last word of a gateway may be: they report requests every second, the ones in flight too."""
 
@@ -24,6 +25,8 @@ class Step:
     launch: int = 0
     wind_down: tuple[str, ...] = ()
     delete: bool = False
+    end: bool = False
+    """It is over for good: nobody wants it to run any more."""
     forgive: bool = False
     """What runs has proven itself: earlier failures no longer count."""
 
@@ -74,7 +77,10 @@ def _run(
     if service.state is not ServiceState.READY:
         return Step(state=ServiceState.READY, reason="", wind_down=others)
     rested_since = max(last_request_at, *(row.ready_at or 0.0 for row in ready))
-    if 0 < service.spec.idle_timeout < now - rested_since - REPORT_LAG_S:
+    idle = 0 < service.spec.idle_timeout < now - rested_since - REPORT_LAG_S and service.spec.batch is None
+    if idle and service.spec.job:
+        return Step(end=True, reason=IDLE)
+    if idle:
         return Step(state=ServiceState.IDLE, reason="", wind_down=_endable(alive))
     proven = service.failures > 0 and all(now - (row.ready_at or now) > PROVEN_S for row in ready)
     return Step(wind_down=others, forgive=proven)

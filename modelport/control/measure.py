@@ -39,6 +39,7 @@ def expected(plan: Plan, accelerators: str | None) -> dict[str, Any]:
         "gpus": plan.split.gpus if plan.device.kind == "gpu" else 0,
         "parallel": plan.parallel,
         "context_tokens": plan.context_tokens,
+        "task": plan.task,
         "accelerators": accelerators,
     }
 

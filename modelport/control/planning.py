@@ -1,12 +1,12 @@
 """From a Spec to a Launch: resolve, plan, command. The first half of the launch flow, with no effect but reading."""
 
-import dataclasses
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from modelport import catalog, engines, planner, platforms
+from modelport.control.known import Known, cloud_env, with_environment
 from modelport.domain.facts import ModelFacts
 from modelport.domain.launch import Launch
 from modelport.domain.plan import Device, Plan
@@ -17,7 +17,7 @@ from modelport.errors import CANNOT_FIT, ModelportError, nearest
 from modelport.planner.split import WAYS
 from modelport.store.starts import Learned
 
-NOTHING = Learned()
+NOTHING = Known()
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,18 +30,19 @@ class Prepared:
     launch: Launch
 
 
-def prepare(spec: Spec, learned: Learned = NOTHING) -> Prepared:
+def prepare(spec: Spec, known: Known = NOTHING) -> Prepared:
     """Look the model up, plan it on this machine and make the engine's command. Raises ModelportError at the first
     thing that is wrong; a plan that does not fit is not an error here (`must_fit`)."""
-    facts, engine = _look_up(spec)
+    facts, engine = _look_up(spec, known)
     if facts.format == "config":
         raise ModelportError(
             f"{spec.model!r} is a config.json alone, which can be planned and not started: name the weights' directory "
             "or Hub id.",
             param="model",
         )
-    plan = _plan(facts, spec, engine, _here(spec, engine), learned)
-    return Prepared(facts, plan, engine.name, engine.launch(facts, plan, spec))
+    plan = _plan(facts, spec, engine, _here(spec, engine), known)
+    launch = with_environment(engine.launch(facts, plan, spec), spec, known.workspace(spec))
+    return Prepared(facts, plan, engine.name, launch)
 
 
 def must_fit(prepared: Prepared) -> Prepared:
@@ -53,21 +54,21 @@ def must_fit(prepared: Prepared) -> Prepared:
     return prepared
 
 
-def preview(spec: Spec, learned: Learned = NOTHING) -> PlanView:
+def preview(spec: Spec, known: Known = NOTHING) -> PlanView:
     """The plan alone: on the accelerators the Spec names, be they here or not, else on this machine."""
-    facts, engine = _look_up(spec, here=not spec.accelerators)
+    facts, engine = _look_up(spec, known, here=not spec.accelerators)
     if spec.accelerators:
         devices = planner.devices_of(planner.accelerators(spec.accelerators))
-        learned = NOTHING  # it is of this machine, and those may be elsewhere
+        known = replace(known, learned=Learned())  # it is of this machine, and those may be elsewhere
     else:
         devices = _here(spec, engine)
-    return _view(spec, facts, engine, _plan(facts, spec, engine, devices, learned))
+    return _view(spec, facts, engine, _plan(facts, spec, engine, devices, known), known)
 
 
-def offers(spec: Spec) -> list[PlanView]:
+def offers(spec: Spec, known: Known = NOTHING) -> list[PlanView]:
     """The plans on the cheapest accelerators to be had that fit, cheapest first."""
     spec = spec.model_copy(update={"accelerators": None})
-    facts, engine = _look_up(spec, here=False)
+    facts, engine = _look_up(spec, known, here=False)
     views: list[PlanView] = []
     modelled, version = _modelled(engine), engine.version()
     refusals: list[ModelportError] = []
@@ -78,20 +79,20 @@ def offers(spec: Spec) -> list[PlanView]:
             refusals.append(error)
             continue
         on = f"{plan.offer.gpu}:{plan.offer.count}" if plan.offer else f"{plan.device.name}:{plan.devices}"
-        views.append(_view(spec.model_copy(update={"accelerators": on}), facts, engine, plan))
+        views.append(_view(spec.model_copy(update={"accelerators": on}), facts, engine, plan, known))
     if refusals and not views:
         raise refusals[0]
     return views
 
 
-def _look_up(spec: Spec, here: bool = True) -> tuple[ModelFacts, Engine]:
+def _look_up(spec: Spec, known: Known, here: bool = True) -> tuple[ModelFacts, Engine]:
     if spec.platform not in platforms.PLATFORMS:
-        known = platforms.PLATFORMS
+        there = platforms.PLATFORMS
         raise ModelportError(
-            f"platform {spec.platform!r} is not known; there is {', '.join(known)}.{nearest(spec.platform, known)}",
+            f"platform {spec.platform!r} is not known; there is {', '.join(there)}.{nearest(spec.platform, there)}",
             param="platform",
         )
-    facts = catalog.resolve(spec.model)
+    facts = catalog.resolve(spec.model, cloud_env(known.workspace(spec)))
     return facts, engines.choose(spec.engine, facts, here)
 
 
@@ -120,7 +121,7 @@ def _here(spec: Spec, engine: Engine) -> list[Device]:
     return sorted(same, key=lambda device: device.free_bytes, reverse=True)[: wanted.count]
 
 
-def _plan(facts: ModelFacts, spec: Spec, engine: Engine, devices: Sequence[Device], learned: Learned) -> Plan:
+def _plan(facts: ModelFacts, spec: Spec, engine: Engine, devices: Sequence[Device], known: Known) -> Plan:
     for device in devices[:1]:  # they are of one kind, or the first is what it runs on
         try:
             engine.check(facts, spec, device)
@@ -129,6 +130,7 @@ def _plan(facts: ModelFacts, spec: Spec, engine: Engine, devices: Sequence[Devic
             planned = device.gpu and planner.refused(facts, spec, device.gpu, engine.name)
             if error.param == "quantization" or not planned:
                 raise
+    learned = known.learned
     correction = learned.corrections.get(engine.name, 1.0)
     ready = learned.ready_s.get((spec.model, engine.name))
     plan = planner.plan(
@@ -150,13 +152,13 @@ def _plan(facts: ModelFacts, spec: Spec, engine: Engine, devices: Sequence[Devic
         )
     if ready and plan.ready_s == ready:
         said.append("The time to ready is that of earlier starts of this model here.")
-    return dataclasses.replace(plan, reasons=(*plan.reasons, *said))
+    return replace(plan, reasons=(*plan.reasons, *said))
 
 
 def _modelled(engine: Engine) -> str:
     """The engine whose way with memory the planner knows: any other is planned as a program that takes what it asks
     for when it asks, like llama.cpp."""
-    return engine.name if engine.name in WAYS else "llamacpp"
+    return engine.name if engine.name in (*WAYS, "modelport") else "llamacpp"
 
 
 def _prices() -> tuple[planner.Price, ...]:
@@ -175,8 +177,8 @@ def _draft(spec: Spec) -> ModelFacts | None:
         raise ModelportError(f"The draft model: {error.message}", error.kind, param="speculative") from None
 
 
-def _view(spec: Spec, facts: ModelFacts, engine: Engine, plan: Plan) -> PlanView:
-    launch, why = _launch(spec, facts, engine, plan)
+def _view(spec: Spec, facts: ModelFacts, engine: Engine, plan: Plan, known: Known) -> PlanView:
+    launch, why = _launch(spec, facts, engine, plan, known)
     return PlanView(
         model=spec.model,
         engine=engine.name,
@@ -213,10 +215,10 @@ def _view(spec: Spec, facts: ModelFacts, engine: Engine, plan: Plan) -> PlanView
     )
 
 
-def _launch(spec: Spec, facts: ModelFacts, engine: Engine, plan: Plan) -> tuple[Launch | None, str]:
+def _launch(spec: Spec, facts: ModelFacts, engine: Engine, plan: Plan, known: Known) -> tuple[Launch | None, str]:
     """The engine's command, or why there is none: it is not installed here, or its weights are not."""
     try:
-        return engine.launch(facts, plan, spec), ""
+        return with_environment(engine.launch(facts, plan, spec), spec, known.workspace(spec)), ""
     except ModelportError as error:
         elsewhere = facts.format == "config" or (facts.format == "gguf" and facts.download_bytes)
         if engine.installed() and plan.fits and not elsewhere:

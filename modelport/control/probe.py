@@ -1,10 +1,16 @@
-"""Probe: is the engine there yet?"""
+"""Probe: is the engine there yet, and what does it say of its start?"""
 
 import asyncio
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
 import httpx
+
+from modelport.domain.answers import read
+from modelport.domain.progress import Progress
+
+LONGEST_BODY_BYTES = 64 << 10
 
 
 class Health(Enum):
@@ -13,16 +19,33 @@ class Health(Enum):
     READY = "ready"
 
 
-async def probe(client: httpx.AsyncClient, url: str, health_path: str, key_ref: str) -> Health:
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """One look. `progress` is what the engine says, where it says such things."""
+
+    health: Health
+    progress: Progress | None = None
+
+
+async def probe(client: httpx.AsyncClient, url: str, health_path: str, key_ref: str) -> Probed:
     """One look at an engine's health path, with its key. An answer of 200 is ready, any other is loading."""
     try:
         key = await asyncio.to_thread(read_secret, key_ref)
         answer = await client.get(url + health_path, headers={"authorization": f"Bearer {key}"}, timeout=2)
     except (httpx.ConnectError, httpx.ConnectTimeout):
-        return Health.CLOSED
+        return Probed(Health.CLOSED)
     except (httpx.HTTPError, OSError):
-        return Health.LOADING
-    return Health.READY if answer.status_code == 200 else Health.LOADING
+        return Probed(Health.LOADING)
+    return Probed(Health.READY if answer.status_code == 200 else Health.LOADING, _told(answer))
+
+
+def _told(answer: httpx.Response) -> Progress | None:
+    if len(answer.content) > LONGEST_BODY_BYTES or b'"progress"' not in answer.content:
+        return None
+    try:
+        return read(answer.json())
+    except (ValueError, RecursionError):
+        return None
 
 
 def read_secret(ref: str) -> str:

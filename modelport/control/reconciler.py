@@ -14,13 +14,14 @@ import httpx
 import sqlalchemy as sa
 
 from modelport import platforms
-from modelport.control import measure, planning
+from modelport.control import known, measure, planning
 from modelport.control.decide import MAX_FAILED_STARTS, PROVEN_S, Step, backoff_s, decide
 from modelport.control.failure import Reason, explain
-from modelport.control.ports import lowest_free
+from modelport.control.ports import automatic, lowest_free
 from modelport.control.probe import Health, probe
 from modelport.domain.instance import Exit
 from modelport.domain.launch import Labels
+from modelport.domain.progress import Progress, Stage
 from modelport.domain.states import ALIVE, COMING, InstanceState, ServiceState
 from modelport.domain.units import show_seconds
 from modelport.errors import CANNOT_FIT, NOT_READY, ModelportError
@@ -37,6 +38,10 @@ STARTING_PERIOD_S = 0.1
 """While an engine is on its way it is looked at more often: what is waited for is a person, or a held request."""
 REAP_PERIOD_S = 30.0
 _STARTABLE = (ServiceState.PLANNING, ServiceState.STARTING, ServiceState.DEGRADED)
+BATCH_DONE, BATCH_FAILED = 0, 1
+"""Exit codes of a batch: some files were answered, or none."""
+BY_ITSELF = COMING | {InstanceState.READY}
+NEWS_SHARE = 0.05
 KEPT_ENDED = 5
 """Ended instances of a service whose logs and exits are kept."""
 
@@ -146,11 +151,14 @@ class Reconciler:
                 return
             end = observed.exit or Exit(cause="lost")
             await platform.stop(row.instance, 0)  # whatever it left behind
-            self._failed(row, end, explain(end))
+            self._ended(row, end)
         elif row.state in COMING:
             await self._coming(row, platform)
         elif row.state is InstanceState.DRAINING:
             self._draining(row)
+        elif row.state is InstanceState.READY and row.launch.progress_path is not None:
+            health = await probe(self.client, row.instance.url, row.launch.progress_path, row.instance.key_ref)
+            self._note(row, health.progress)
 
     async def _renew(self, row: Row, platform: Platform) -> None:
         lease = row.launch.lease_s
@@ -162,8 +170,12 @@ class Reconciler:
     async def _coming(self, row: Row, platform: Platform) -> None:
         if row.instance is None:
             return
-        health = await probe(self.client, row.instance.url, row.launch.health_path, row.instance.key_ref)
-        if health is Health.READY and await platform.listens(row.instance):
+        found = await probe(self.client, row.instance.url, row.launch.health_path, row.instance.key_ref)
+        health, progress = found.health, found.progress
+        self._note(row, progress)
+        if progress is not None and progress.stage is Stage.ERROR:
+            await self._give_up(row, platform, Reason(progress.sentence, permanent=not progress.again))
+        elif health is Health.READY and await platform.listens(row.instance):
             memory = (await platform.inspect(row.instance)).memory_bytes
             said = [line async for line in platform.logs(row.instance, measure.LOG_LINES, False)]
             self._ready(row, memory, said)
@@ -173,9 +185,31 @@ class Reconciler:
             waited = show_seconds(self.settings.start_timeout)
             await self._give_up(row, platform, Reason(f"it was not ready within {waited}"))
         else:
-            state = InstanceState.LOADING if health is Health.LOADING else InstanceState.INITIALIZING
+            early = progress is not None and progress.initializing
+            opened = health is Health.LOADING and not early
+            state = InstanceState.LOADING if opened else InstanceState.INITIALIZING
             if row.state is not InstanceState.LOADING:
                 self._move(row, state=state)
+
+    def _note(self, row: Row, progress: Progress | None) -> None:
+        """Keep what an engine says of itself, where that is news."""
+        if progress is not None and (row.progress is None or _news(row.progress, progress)):
+            self._move(row, progress=progress)
+
+    def _ended(self, row: Row, end: Exit) -> None:
+        """An engine ended by itself. A batch is over with that, unless it crashed: then it goes on where it was."""
+        with self.store.read() as tx:
+            batch = services.find(tx, row.service_id).spec.batch is not None
+        if not batch or end.code not in (BATCH_DONE, BATCH_FAILED) or end.cause or row.state not in BY_ITSELF:
+            return self._failed(row, end, explain(end))
+        if end.code == BATCH_FAILED:
+            return self._failed(row, end, Reason("none of the batch's files could be answered", permanent=True))
+        now = time.time()
+        with self.store.write() as tx:
+            instances.update(tx, instances.find(tx, row.id), now, state=InstanceState.GONE, exit=end)
+            service = services.find(tx, row.service_id)
+            services.update(tx, service, now, desired="stopped", reason="")
+        self.event.set()
 
     async def _give_up(self, row: Row, platform: Platform, reason: Reason) -> None:
         if row.instance is not None:
@@ -190,7 +224,8 @@ class Reconciler:
             row = instances.find(tx, row.id)
             if row.state not in COMING:
                 return
-            instances.update(tx, row, now, state=InstanceState.READY, ready_at=now)
+            told = {"progress": Progress(Stage.READY, "Model is ready", at=now)} if row.progress is not None else {}
+            instances.update(tx, row, now, state=InstanceState.READY, ready_at=now, **told)
             service = services.find(tx, row.service_id)
             plan = service.plan or {}
             memory = measure.taken(row.engine, plan, said, memory_bytes)
@@ -277,6 +312,8 @@ class Reconciler:
                     values["reason"] = step.reason
                 if step.state is not None:
                     values["state"] = step.state
+                if step.end:
+                    values["desired"] = "stopped"
                 if step.state in (ServiceState.READY, ServiceState.IDLE):
                     values |= {"retry_at": None, "wake_at": None}
                 if step.forgive or step.state is ServiceState.IDLE:
@@ -312,8 +349,8 @@ class Reconciler:
         """Plan (again: the machine may have changed), and write down `count` instances to be launched."""
         try:
             with self.store.read() as tx:
-                learned = starts.learned(tx)
-            prepared = planning.must_fit(await asyncio.to_thread(planning.prepare, service.spec, learned))
+                taught = known.known(tx)
+            prepared = planning.must_fit(await asyncio.to_thread(planning.prepare, service.spec, taught))
             self._write_down(service, prepared, count)
         except ModelportError as error:  # it does not fit, no port is free, the disk is full …
             self._cannot_start(service.id, error)
@@ -330,7 +367,7 @@ class Reconciler:
             current = services.update(tx, current, now, plan=plan, state=state)
             for _ in range(count):
                 taken = instances.ports(tx) | {s.port for s in services.all_services(tx)}
-                port = lowest_free(self.settings.engine_ports, taken)
+                port = lowest_free(automatic(self.settings.engine_ports), taken)
                 labels = Labels(current.id, instances.new_id(), self.store.owner)
                 launch = prepared.launch.bind(labels, "127.0.0.1", port, self.settings.lease)
                 instances.insert(
@@ -389,3 +426,10 @@ class Reconciler:
             await asyncio.wait(self.busy.values(), timeout=PERIOD_S, return_when=asyncio.FIRST_COMPLETED)
             await asyncio.sleep(0.02)
         await self.client.aclose()
+
+
+def _news(old: Progress, new: Progress) -> bool:
+    """Whether a step was made: another stage or sentence, or a twentieth of the work."""
+    if (old.stage, old.message, old.error) != (new.stage, new.message, new.error):
+        return True
+    return old.share != new.share and abs((new.share or 0.0) - (old.share or 0.0)) >= NEWS_SHARE

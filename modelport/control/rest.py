@@ -9,7 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.exceptions import HTTPException
 
-from modelport.control.access import PREFIX, allowed, caller, check
+from modelport.control.access import PREFIX, caller, check
 from modelport.control.caller import Caller
 from modelport.control.control import Control
 from modelport.control.rest_accounts import add_account_routes
@@ -107,13 +107,11 @@ def make_app(control: Control) -> FastAPI:
 
     @app.post(f"{PREFIX}/services")
     async def start(body: dict[str, Any], who: Annotated[Caller, Depends(caller)]) -> ServiceView:
-        return await planning(lambda: control.start(allowed(control, who, parse_spec(body))))
+        return await planning(lambda: control.by(who).start(parse_spec(body)))
 
     @app.put(f"{PREFIX}/services")
     async def apply(body: dict[str, Any], who: Annotated[Caller, Depends(caller)]) -> list[ServiceView]:
-        return await planning(
-            lambda: control.apply([allowed(control, who, spec) for spec in parse_file(body, "the request")])
-        )
+        return await planning(lambda: control.by(who).apply(parse_file(body, "the request")))
 
     @app.get(f"{PREFIX}/services/{{service}}")
     def status(service: str) -> ServiceView:

@@ -1,4 +1,6 @@
-"""The REST API's routes on keys, teams, budgets, aliases and usage; each does its Verb in the caller's name."""
+"""The REST API's routes on keys, teams, budgets, aliases, usage, workspaces and experiments.
+
+Each does its Verb in the caller's name."""
 
 import time
 from typing import Annotated, Any, Literal, TypeVar
@@ -12,11 +14,13 @@ from modelport.control.caller import Caller
 from modelport.domain.account import AuditView, BudgetView, KeyView, RecountView, TeamView
 from modelport.domain.alias import Alias
 from modelport.domain.budget import Budget
+from modelport.domain.experiment import Experiment
 from modelport.domain.key import KeySpec
 from modelport.domain.limits import Limits
 from modelport.domain.spec import sentence
 from modelport.domain.units import Duration
 from modelport.domain.usage import Moment, UsageQuery, UsageView, as_csv, moment
+from modelport.domain.workspace import Workspace
 from modelport.errors import ModelportError
 
 M = TypeVar("M", bound=BaseModel)
@@ -66,6 +70,10 @@ def add_account_routes(app: FastAPI, accounts: StoreAccounts) -> None:
     @app.post(f"{PREFIX}/keys/{{key}}/rotate")
     def rotate_key(key: str, body: Body, by: By) -> KeyView:
         return accounts.by(by).rotate_key(key, _read(Rotation, body, "The rotation").overlap_s)
+
+    @app.post(f"{PREFIX}/keys/check")
+    def check_key(body: Body) -> KeyView:
+        return accounts.check_key(_secret(body))
 
     @app.delete(f"{PREFIX}/keys/{{key}}")
     def revoke_key(key: str, by: By) -> KeyView:
@@ -117,6 +125,34 @@ def add_account_routes(app: FastAPI, accounts: StoreAccounts) -> None:
     def delete_alias(alias: str, by: By) -> Alias:
         return accounts.by(by).delete_alias(alias)
 
+    @app.get(f"{PREFIX}/workspaces")
+    def list_workspaces() -> list[Workspace]:
+        return accounts.list_workspaces()
+
+    @app.put(f"{PREFIX}/workspaces")
+    def put_workspace(body: Body, by: By) -> Workspace:
+        return accounts.by(by).put_workspace(_read(Workspace, body, "The workspace"))
+
+    @app.post(f"{PREFIX}/workspaces/{{workspace}}/check")
+    def check_workspace(workspace: str) -> Workspace:
+        return accounts.check_workspace(workspace)
+
+    @app.delete(f"{PREFIX}/workspaces/{{workspace}}")
+    def delete_workspace(workspace: str, by: By) -> Workspace:
+        return accounts.by(by).delete_workspace(workspace)
+
+    @app.get(f"{PREFIX}/experiments")
+    def list_experiments() -> list[Experiment]:
+        return accounts.list_experiments()
+
+    @app.put(f"{PREFIX}/experiments")
+    def put_experiment(body: Body, by: By) -> Experiment:
+        return accounts.by(by).put_experiment(_read(Experiment, body, "The experiment"))
+
+    @app.delete(f"{PREFIX}/experiments/{{experiment}}")
+    def delete_experiment(experiment: str, by: By) -> Experiment:
+        return accounts.by(by).delete_experiment(experiment)
+
     @app.get(f"{PREFIX}/audit")
     def audit(count: Annotated[int, Query(ge=1, le=10_000)] = 100) -> list[AuditView]:
         return accounts.audit(count)
@@ -142,9 +178,19 @@ def add_account_routes(app: FastAPI, accounts: StoreAccounts) -> None:
         return rows if format == "json" else Response(as_csv(rows), media_type="text/csv; charset=utf-8")
 
 
+def _secret(body: Body) -> str:
+    """The key to check. What else stands there is never repeated: it may be one."""
+    if body.keys() != {"secret"} or not isinstance(body["secret"], str):
+        raise ModelportError("To check a key, send a JSON object with the text `secret` alone.", param="secret")
+    return body["secret"]
+
+
 def _read(model: type[M], body: Body, what: str) -> M:
     """A body as what it stands for. Raises ModelportError with the first thing that is wrong in it."""
     try:
         return model.model_validate(body)
     except ValidationError as error:
-        raise ModelportError(sentence(error.errors(include_url=False)[0], what, model)) from None
+        first = error.errors(include_url=False)[0]
+        if first["loc"] and str(first["loc"][-1]).endswith("_ref"):  # perhaps a secret, where only its place belongs
+            first["input"] = "…"
+        raise ModelportError(sentence(first, what, model)) from None

@@ -7,16 +7,22 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import uvicorn
+from fastapi import FastAPI, Request
 
+from modelport.control.access import caller
 from modelport.control.caller import LOCAL
 from modelport.control.control import Control
 from modelport.control.reconciler import Reconciler
 from modelport.control.rest import make_app
 from modelport.control.retention import retain
 from modelport.domain.key import KeySpec
+from modelport.domain.verbs import Verbs
+from modelport.errors import FORBIDDEN, ModelportError
 from modelport.settings import Settings
 from modelport.statedir import locked
 from modelport.store import Store, audit, keys, open_store
@@ -29,13 +35,18 @@ ADMIN_KEY = "admin.key"
 """The file, 0600 in the state directory, that holds the bootstrap admin key."""
 
 
-def run(settings: Settings) -> None:
-    """Run control until SIGTERM or SIGINT, then stop the engines and end. Raises ModelportError."""
+Surface = Callable[[Callable[[Request], Verbs], Verbs, Settings], FastAPI]
+"""A foreign API over the Verbs: made of those in a request's caller's name, control's own, and the settings."""
+
+
+def run(settings: Settings, surfaces: Mapping[str, Surface]) -> None:
+    """Run control until SIGTERM or SIGINT, then stop the engines and end. `surfaces` are served below their paths.
+    Raises ModelportError."""
     with locked(settings.state_dir, "control"):
         store = open_store(settings.state_dir, settings.store_url_ref, settings.pepper_ref)
         lead = _led(store) if settings.store_url_ref else None
         bootstrap(store)
-        asyncio.run(_serve(settings, store, lead))
+        asyncio.run(_serve(settings, store, lead, surfaces))
 
 
 def _led(store: Store) -> Lead:
@@ -72,12 +83,15 @@ async def _while_leading(lead: Lead) -> None:
     os._exit(1)
 
 
-async def _serve(settings: Settings, store: Store, lead: Lead | None) -> None:
+async def _serve(settings: Settings, store: Store, lead: Lead | None, surfaces: Mapping[str, Surface]) -> None:
     reconciler = Reconciler(settings, store)
     loop = asyncio.get_running_loop()
     control = Control(settings, store, poke=reconciler.poke, platform=reconciler.platform, loop=loop)
     listener = bind(settings.socket)
-    config = uvicorn.Config(make_app(control), log_config=None, access_log=False, lifespan="off", server_header=False)
+    app = make_app(control)
+    for path, make in surfaces.items():
+        app.mount(path, make(partial(_acting, control), control, settings))
+    config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", server_header=False)
     server = uvicorn.Server(config)
     work = [asyncio.create_task(reconciler.run()), asyncio.create_task(retain(settings, store))]
     if lead is not None:
@@ -98,6 +112,14 @@ async def _serve(settings: Settings, store: Store, lead: Lead | None) -> None:
     settings.socket.unlink(missing_ok=True)
     if lead is not None:
         lead.end()
+
+
+def _acting(control: Control, request: Request) -> Control:
+    """Control in the name of who asks. Raises ModelportError (403) for a key that may not look after services."""
+    who = caller(request)
+    if not who.may("operate"):
+        raise ModelportError("This API key may not do that; one with the scope `operate` is needed.", FORBIDDEN)
+    return control.by(who)
 
 
 def bind(path: Path) -> socket.socket:

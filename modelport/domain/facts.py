@@ -3,8 +3,12 @@
 from dataclasses import dataclass
 from typing import Literal
 
-Format = Literal["gguf", "safetensors", "pytorch", "config"]
-"""What holds the weights; `config` where only a config.json was read and sizes are computed from it."""
+Format = Literal["gguf", "safetensors", "pytorch", "onnx", "archive", "config"]
+"""What holds the weights; `archive` where that is known only once it is unpacked, `config` where only a config.json was
+read and sizes are computed from it."""
+
+Task = Literal["generate", "embed", "classify", "detect"]
+"""Text out, vectors out, classes of pictures, boxes in pictures."""
 
 Sharding = Literal["tensor", "key_value", "expert", "none"]
 """How tensor parallelism splits a group: evenly; by key/value heads (whole heads, replicated beyond their count); by
@@ -75,6 +79,19 @@ class Adapter:
 
 
 @dataclass(frozen=True, slots=True)
+class Projector:
+    """What turns pictures into tokens of a GGUF model, in a file of its own (`mmproj`). Its weights are the group
+    `vision` of the model's facts."""
+
+    path: str
+    patches: int
+    """The most that one picture is cut into for one pass."""
+    embedding_size: int
+    feed_forward_size: int
+    heads: int
+
+
+@dataclass(frozen=True, slots=True)
 class ModelFacts:
     """A model as its files describe it. Sizes in bytes, lengths in tokens. 0 and empty are "not said"."""
 
@@ -85,7 +102,7 @@ class ModelFacts:
     format: Format
     architecture: str
     """As the files name it, e.g. `llama`, `bert`, `qwen3_moe`."""
-    task: Literal["generate", "embed"]
+    task: Task
     parameters: int
     weight_bytes: int
     """All tensors as stored."""
@@ -130,5 +147,7 @@ class ModelFacts:
     weights: tuple[Weights, ...] = ()
     caches: tuple[Cache, ...] = ()
     adapter: Adapter | None = None
+    projector: Projector | None = None
+    """Of a GGUF model that sees; None where no such file is beside it."""
     note: str = ""
     """What a reader of a plan must know of the look-up: sentences such as that nobody could be asked; or empty."""

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from modelport.domain.facts import Task
 from modelport.domain.gpu import Gpu
 from modelport.domain.units import show_bytes
 
@@ -89,7 +90,7 @@ class Plan:
     """How one replica would run. Bytes and tokens; `parts` and `free_bytes` are of one device, the fullest."""
 
     device: Device
-    task: Literal["generate", "embed"]
+    task: Task
     parts: tuple[Part, ...]
     """What has to be there: with the cache of `parallel` requests of `context_tokens` each."""
     context_tokens: int

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from modelport.domain.plan import Change, Offer, Part, Span, Split, Verdict
+from modelport.domain.progress import Progress
 from modelport.domain.spec import Spec
 from modelport.domain.states import InstanceState, ServiceState
 
@@ -37,6 +38,8 @@ class InstanceView(View):
     """What it took of one device when it became ready: by the engine's own words where it has GPUs."""
     kv_tokens: int | None = None
     """Tokens its cache holds, as the engine said when it started; None where it does not say."""
+    progress: Progress | None = None
+    """What the engine itself last said of its start, where it says such things."""
     reason: str = ""
     exit: str = ""
     """How it ended: `exit code 1`, `signal 9 (SIGKILL)`, with who did it."""
@@ -106,6 +109,8 @@ class PlanView(View):
     extrapolated: str = ""
     env: tuple[str, ...] = ()
     """Names of the environment variables that the engine gets; secrets are among them, their values nowhere."""
+    container: tuple[str, ...] = ()
+    """The `docker run` that would start it; empty where the engine has no image or the platform no containers."""
     image: str = ""
     """The container image with the engine in the version that `argv` is for."""
     installed: str = ""

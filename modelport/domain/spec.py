@@ -23,8 +23,10 @@ from modelport.errors import ModelportError, nearest
 
 NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
-Task = Literal["auto", "generate", "embed"]
-MODEL_SUFFIXES = (".gguf", ".safetensors")
+Task = Literal["auto", "generate", "embed", "classify", "detect"]
+MODEL_SUFFIXES = (".gguf", ".safetensors", ".onnx", ".gz", ".tgz", ".tar")
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
+LABEL_NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?")
 
 
 def _name(value: str) -> str:
@@ -37,6 +39,23 @@ def _no_control(value: str) -> str:
     if not value.strip() or any(ord(c) < 32 or 0xD800 <= ord(c) < 0xE000 for c in value):
         raise ValueError("a model is named by an alias, a path or an id, without control characters")
     return value
+
+
+def _scalars(value: object) -> object:
+    """Options as a command line gives them: `0.5` is a number, `true` is true, and what is neither is text."""
+    if not isinstance(value, dict):
+        return value
+    return {name: _scalar(text) for name, text in cast(dict[str, Any], value).items()}
+
+
+def _scalar(text: object) -> object:
+    if not isinstance(text, str):
+        return text
+    try:
+        made = json.loads(text)
+    except ValueError:
+        return text
+    return made if isinstance(made, str | int | float | bool) else text
 
 
 class Speculative(BaseModel):
@@ -70,6 +89,48 @@ class Failover(BaseModel):
     queue has no place."""
 
 
+class Batch(BaseModel):
+    """A one-time job: each file of a folder is asked once, each answer is written below `results`, then it is over."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    input: Annotated[str, AfterValidator(_no_control), Field(max_length=4096)]
+    """A directory of the machine it runs on, or a cloud URI."""
+    results: Annotated[str, AfterValidator(_no_control), Field(max_length=4096)]
+    """Where answers go: a directory or a cloud URI. What is there already is not done again."""
+    request: dict[str, Any] = {}
+    """What each request says beside its file: a prompt, thresholds."""
+
+
+def _variables(value: dict[str, str]) -> dict[str, str]:
+    for name, text in value.items():
+        if not VARIABLE.fullmatch(name):
+            raise ValueError(f"{name[:80]!r} is no name of an environment variable")
+        if len(text) > 4096 or "\0" in text:
+            raise ValueError(f"{name} has more than 4096 characters, or a NUL")
+        if SECRET_NAME.search(name) and not REFERENCE.fullmatch(text):
+            raise ValueError(
+                f"{name} is a secret, of which only the place may be given: env:NAME of a variable that is set where "
+                "Modelport runs, or file:/path"
+            )
+    return value
+
+
+def _labels(value: dict[str, str]) -> dict[str, str]:
+    for name, text in value.items():
+        if not LABEL_NAME.fullmatch(name) or len(text) > 1024 or not text.isprintable():
+            raise ValueError(f"the label {name[:80]!r} is not a short name of a-z, 0-9, '.', '_' and '-' with a text")
+    return value
+
+
+SECRET_NAME = re.compile(
+    r"(?:^|_)(?:TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?|KEY)(?:_|$)|(?:API|ACCESS|USER|ADMIN)KEY"
+)
+"""Environment variables whose value is nobody's to see."""
+REFERENCE = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]{0,127}|file:/[^\0]{1,4000}|")
+"""Where a secret is; empty for none."""
+
+
 def _accelerators(value: str) -> str:
     name, colon, count = value.partition(":")
     if not colon or not name.strip():
@@ -81,6 +142,15 @@ def _accelerators(value: str) -> str:
     if int(count) > 4096:
         raise ValueError(f"the number of GPUs must be at most 4096, not {int(count)}")
     return f"{name.strip()}:{int(count)}"
+
+
+def _ports(value: str) -> str:
+    if value == "auto":
+        return value
+    low, dash, high = value.partition("-")
+    if not dash or not (low + high).isdecimal() or not 1 <= int(low) <= int(high) <= 65535:
+        raise ValueError("a port is a number, auto, or a range like 8080-8199")
+    return value
 
 
 def _lowered(value: object) -> object:
@@ -101,7 +171,7 @@ class Spec(BaseModel):
 
     model: Annotated[str, AfterValidator(_no_control), Field(max_length=4096)]
     """An alias (`smollm2`), a Hub id (`org/name`, `org/name@revision`), a GGUF file, a directory, or a cloud URI
-    (`s3://`, `gs://`, `az://`). New engine."""
+    (`s3://`, `gs://`, `az://`; also of a tar archive). New engine."""
     name: Annotated[str, AfterValidator(_name)] = ""
     """The name clients use as `model`; made from `model` where not given."""
     served_name: Annotated[str, Field(max_length=256)] = ""
@@ -111,7 +181,8 @@ class Spec(BaseModel):
     platform: str = "process"
     """Where it runs. New engine."""
     task: Task = "auto"
-    """Text out (`generate`) or vectors out (`embed`); auto follows the model's own files. New engine."""
+    """Text out (`generate`), vectors out (`embed`), classes of pictures (`classify`) or boxes in them (`detect`); auto
+    follows the model's own files. New engine."""
     replicas: Annotated[int, Field(ge=1, le=64)] = 1
     """Engine processes behind the one name."""
     context: Annotated[int, Field(ge=64)] | None = None
@@ -146,8 +217,18 @@ class Spec(BaseModel):
     """Speculative decoding. New engine."""
     engine_args: tuple[Annotated[str, Field(min_length=1, max_length=4096)], ...] = ()
     """More arguments for the engine, as they are; none that would undo its key, host or port. New engine."""
-    port: Annotated[int, Field(ge=1, le=65535)] | Literal["auto"] | None = None
-    """A port of its own on the gateway, beside the common one."""
+    options: Annotated[dict[str, str | int | float | bool], BeforeValidator(_scalars), Field(max_length=64)] = {}
+    """Settings of the model's handler in Modelport's own runtime, like `score` or `device_map`. New engine."""
+    env: Annotated[dict[str, str], AfterValidator(_variables), Field(max_length=64)] = {}
+    """Environment variables of the engine. Of a secret (`HF_TOKEN`) only where it is: `env:HF_TOKEN`, `file:/path`. New
+    engine."""
+    workspace: Annotated[str, Field(max_length=63)] = ""
+    """The workspace whose bucket and credentials the model and the media are read with. New engine."""
+    batch: Batch | None = None
+    """A one-time job over a folder, instead of a service that answers requests. New engine."""
+    port: Annotated[int, Field(ge=1, le=65535)] | Annotated[str, AfterValidator(_ports)] | None = None
+    """A port of its own on the gateway, beside the common one: a number, `auto`, or the lowest free one of a range,
+    `8080-8199`."""
     auth: Literal["key", "none"] = "key"
     """`none` opens the service's own port without a key: loopback only, and `port` must be set."""
     idle_timeout: Duration = 1800.0
@@ -168,6 +249,11 @@ class Spec(BaseModel):
     allow_fields: tuple[Annotated[str, Field(min_length=1, max_length=64)], ...] = ()
     """Request fields that are refused elsewhere, like `chat_template`, and passed on to this service's engine."""
 
+    job: bool = False
+    """A TAO job: requests are not held while it starts (202 at once), and idle or stop ends it for good."""
+    labels: Annotated[dict[str, str], AfterValidator(_labels), Field(max_length=32)] = {}
+    """Names for whoever made it: nothing here acts on them."""
+
     @model_validator(mode="before")
     @classmethod
     def _fill_name(cls, data: Any) -> Any:
@@ -184,6 +270,12 @@ class Spec(BaseModel):
         return value
 
     @model_validator(mode="after")
+    def _batch_is_job(self) -> "Spec":
+        if self.batch is not None and (not self.job or self.replicas > 1 or self.port is not None):
+            raise ValueError("a batch is a job of one replica without a port: set `job: true`")
+        return self
+
+    @model_validator(mode="after")
     def _auth_needs_port(self) -> "Spec":
         if self.auth == "none" and self.port is None:
             raise ValueError("auth: none is possible only on a port of the service's own; set port: too")
@@ -197,7 +289,7 @@ class Spec(BaseModel):
 
 KEPT_RUNNING = frozenset(
     {"replicas", "port", "auth", "idle_timeout", "wake_waiters", "wake_timeout", "limits", "price", "balance",
-     "failover", "allow_fields"}
+     "failover", "allow_fields", "job", "labels"}
 )  # fmt: skip
 NEW_ENGINE = frozenset(Spec.model_fields) - KEPT_RUNNING
 

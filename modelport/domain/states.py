@@ -29,10 +29,11 @@ class ServiceState(StrEnum):
 _I, _S = InstanceState, ServiceState
 
 INSTANCE_TRANSITIONS: dict[InstanceState, frozenset[InstanceState]] = {
-    _I.LAUNCHING: frozenset({_I.INITIALIZING, _I.LOADING, _I.READY, _I.STOPPING, _I.FAILED}),
-    _I.INITIALIZING: frozenset({_I.LOADING, _I.READY, _I.STOPPING, _I.FAILED}),
-    _I.LOADING: frozenset({_I.READY, _I.STOPPING, _I.FAILED}),
-    _I.READY: frozenset({_I.DRAINING, _I.FAILED}),
+    # GONE: a batch is over when it is done, which may be before it was ever seen ready.
+    _I.LAUNCHING: frozenset({_I.INITIALIZING, _I.LOADING, _I.READY, _I.STOPPING, _I.FAILED, _I.GONE}),
+    _I.INITIALIZING: frozenset({_I.LOADING, _I.READY, _I.STOPPING, _I.FAILED, _I.GONE}),
+    _I.LOADING: frozenset({_I.INITIALIZING, _I.READY, _I.STOPPING, _I.FAILED, _I.GONE}),
+    _I.READY: frozenset({_I.DRAINING, _I.FAILED, _I.GONE}),
     _I.DRAINING: frozenset({_I.STOPPING, _I.FAILED}),
     _I.STOPPING: frozenset({_I.GONE}),
     _I.GONE: frozenset(),

@@ -6,11 +6,13 @@ from typing import Protocol
 from modelport.domain.account import AuditView, BudgetView, KeyView, RecountView, TeamView
 from modelport.domain.alias import Alias
 from modelport.domain.budget import Budget
+from modelport.domain.experiment import Experiment
 from modelport.domain.key import KeySpec
 from modelport.domain.limits import Limits
 from modelport.domain.service import InfoView, PlanView, ServiceView
 from modelport.domain.spec import Spec
 from modelport.domain.usage import UsageQuery, UsageView
+from modelport.domain.workspace import Workspace
 
 
 class Accounts(Protocol):
@@ -23,6 +25,10 @@ class Accounts(Protocol):
 
     def rotate_key(self, key: str, overlap_s: float) -> KeyView:
         """The same key, by id or prefix, with a new secret; the old one works for `overlap_s` more."""
+        ...
+
+    def check_key(self, secret: str) -> KeyView:
+        """The key that a whole secret is. Raises ModelportError (401) for none, and for one that is over."""
         ...
 
     def list_keys(self, *, old: bool = False) -> "list[KeyView]":
@@ -89,7 +95,33 @@ class Plans(Protocol):
         ...
 
 
-class Verbs(Accounts, Plans, Protocol):
+class Records(Protocol):
+    """The verbs on what services are made from: workspaces, and finished experiments whose models can be served."""
+
+    def put_workspace(self, workspace: Workspace) -> Workspace:
+        """A workspace, in place of the one of that name. The answer has its id."""
+        ...
+
+    def list_workspaces(self) -> "list[Workspace]": ...
+
+    def delete_workspace(self, workspace: str) -> Workspace:
+        """By name or id. Raises ModelportError: 404, and 400 while a service uses it."""
+        ...
+
+    def put_experiment(self, experiment: Experiment) -> Experiment:
+        """An experiment, in place of the one of that id."""
+        ...
+
+    def list_experiments(self) -> "list[Experiment]":
+        """Newest first."""
+        ...
+
+    def delete_experiment(self, experiment: str) -> Experiment:
+        """By id. Raises ModelportError (404)."""
+        ...
+
+
+class Verbs(Accounts, Plans, Records, Protocol):
     """Every surface is handed one of these. All raise ModelportError; `service` is a name or an id."""
 
     def info(self) -> InfoView: ...

@@ -15,8 +15,16 @@ ENGINES: dict[str, str] = {
     "vllm": "modelport.engines.vllm:Vllm",
     "sglang": "modelport.engines.sglang:SGLang",
     "tgi": "modelport.engines.tgi:Tgi",
+    "modelport": "modelport.engines.modelport:Modelport",
 }
 """Name to `module:class`, in the order in which auto asks them; imported when first used."""
+
+NAMED: dict[str, str] = {
+    "cosmos-rl": "modelport.engines.cosmos_rl:CosmosRl",
+    "cosmos-predict2.5": "modelport.engines.cosmos_predict:CosmosPredict",
+    "tao-dataservices": "modelport.engines.tao_dataservices:TaoDataservices",
+}
+"""Those that run only where a Spec names them: TAO's containers (tao_container.py), which can also `unread`."""
 
 
 class Engine(Protocol):
@@ -58,14 +66,27 @@ class Engine(Protocol):
         ...
 
 
+class Reader(Protocol):
+    """What members of NAMED can besides."""
+
+    def unread(self, model: str) -> ModelFacts | None: ...
+
+
 def load(name: str) -> Engine:
     """The engine of that name. Raises ModelportError for an unknown one."""
-    if name not in ENGINES:
+    known = {**ENGINES, **NAMED}
+    if name not in known:
         raise ModelportError(
-            f"engine {name!r} is not known; there is {', '.join(ENGINES)}.{nearest(name, ENGINES)}", param="engine"
+            f"engine {name!r} is not known; there is {', '.join(known)}.{nearest(name, known)}", param="engine"
         )
-    module, _, attribute = ENGINES[name].partition(":")
+    module, _, attribute = known[name].partition(":")
     return cast(Engine, getattr(import_module(module), attribute)())
+
+
+def unread(name: str, model: str) -> ModelFacts | None:
+    """What the engine of that name knows of a model whose files the catalog cannot read; None for one that reads no
+    others. Raises ModelportError for a model that is nowhere."""
+    return cast(Reader, load(name)).unread(model) if name in NAMED else None
 
 
 def choose(wanted: str, facts: ModelFacts, here: bool = True) -> Engine:

@@ -123,6 +123,9 @@ class LlamaCpp:
                 argv += ["--pooling", "mean"]
         elif spec.max_batched_tokens:
             argv += ["--batch-size", str(spec.max_batched_tokens), "--ubatch-size", str(spec.max_batched_tokens)]
+        if facts.projector and plan.task == "generate":
+            argv += ["--mmproj", facts.projector.path]
+            argv += [] if plan.device.kind == "gpu" else ["--no-mmproj-offload"]
         argv += extra(self.name, spec.engine_args, REFUSED, joined=False)
         return Launch(
             argv=tuple(argv),

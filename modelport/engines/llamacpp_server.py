@@ -24,6 +24,8 @@ def main() -> None:
     parser.add_argument("--ubatch-size", type=int, default=512)
     parser.add_argument("--embeddings", action="store_true")
     parser.add_argument("--pooling", choices=["mean"])
+    parser.add_argument("--mmproj", default="")
+    parser.add_argument("--no-mmproj-offload", action="store_true")
     options = parser.parse_args()
 
     xllamacpp: Any = import_module("xllamacpp")  # only now: --help and wrong usage need no C++ library
@@ -44,6 +46,9 @@ def main() -> None:
     params.embedding = options.embeddings
     if options.pooling:
         params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
+    if options.mmproj:
+        params.mmproj.path = options.mmproj
+        params.mmproj_use_gpu = not options.no_mmproj_offload
     params.cache_ram_mib = int(os.environ.get("LLAMA_ARG_CACHE_RAM", "0"))
     params.fit_params = False
     params.endpoint_slots = False

@@ -11,6 +11,8 @@ LAYERS = "the plan puts all layers on the GPUs, or all on the CPU: set `accelera
 GPUS = "the plan says which GPUs take which layers: set `accelerators`, and CUDA_VISIBLE_DEVICES for certain ones"
 CACHE = "the plan counts keys and values of 16 bit on the device: set `context` or `parallel`"
 TOOLS = "clients could then run programs on this machine"
+VISION = "the projector is the mmproj file beside the model, which the plan counts: put it there, or take it away"
+PICTURES = "the plan counts the largest picture the projector takes by itself"
 ROUTER = "an engine serves one model: set `model`"
 
 REFUSED = {
@@ -48,5 +50,10 @@ REFUSED = {
     **dict.fromkeys(("--tools", "--tools-runtime", "--agent", "-ag"), TOOLS),
     **dict.fromkeys(("--mcp-servers-config", "--mcp-servers-json"), TOOLS),
     **dict.fromkeys(("--ui-mcp-proxy", "--webui-mcp-proxy"), TOOLS),
+    **dict.fromkeys(
+        ("--mmproj", "-mm", "--mmproj-url", "-mmu", "--mmproj-auto", "--no-mmproj", "--no-mmproj-auto"), VISION
+    ),
+    **dict.fromkeys(("--mmproj-offload", "--no-mmproj-offload", "--mmproj-device", "-mmdev"), LAYERS),
+    "--image-max-tokens": PICTURES,
     "--media-path": FILES_SEEN,
 }

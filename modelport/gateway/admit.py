@@ -12,6 +12,12 @@ from modelport.store.keys import PREFIX_LENGTH, Key, digest
 _LOCAL = re.compile(rb"(localhost|127\.\d+\.\d+\.\d+|\[::1\])(:\d+)?")
 ANONYMOUS = Key(id="-", prefix="", digest=b"", scopes=frozenset({"infer"}), models=frozenset(), expires_at=None)
 """Who asks on a service's own port with `auth: none`."""
+AIRGAPPED = Key(
+    id="-", prefix="", digest=b"", scopes=frozenset({"infer", "operate"}), models=frozenset(), expires_at=None
+)
+"""Who asks TAO's routes without a key, where the settings have that."""
+_USER_ID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
+"""What TAO's login gives instead of a token there."""
 UNKNOWN_KEY = "This API key is not known, or was revoked."
 _NEEDED = {
     "infer": "This API key may not use models; a key with the scope 'infer' is needed here.",
@@ -51,6 +57,15 @@ def admit(text: str | None, keys: Mapping[str, Key], pepper: bytes, address: str
     if key.addresses:
         _require_address(key, address)
     return key
+
+
+def is_airgapped(text: str | None, address: str) -> bool:
+    """Whether it comes from this machine, and with no more than a user's id."""
+    try:
+        local = ip_address(address).is_loopback
+    except ValueError:
+        return False
+    return local and (text is None or _USER_ID.fullmatch(text) is not None)
 
 
 def _require_address(key: Key, address: str) -> None:

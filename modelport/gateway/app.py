@@ -23,10 +23,12 @@ from modelport.errors import (
 )
 from modelport.gateway.account import Accounts
 from modelport.gateway.admit import (
+    AIRGAPPED,
     ANONYMOUS,
     UNKNOWN_KEY,
     Unknown,
     admit,
+    is_airgapped,
     presented,
     require_local,
     require_route,
@@ -37,11 +39,12 @@ from modelport.gateway.backoff import Backoff
 from modelport.gateway.control import ControlDoor
 from modelport.gateway.edge import cors, host_allowed, preflight
 from modelport.gateway.infer import Inference, engine_path
+from modelport.gateway.jobs import LOGINS, ORG_LABEL, answer_health, error_rsp, is_inference, job_of
 from modelport.gateway.live import live_views
 from modelport.gateway.meter import Meter
 from modelport.gateway.request import Request, encode, perf
 from modelport.gateway.routes import Route, Routes
-from modelport.gateway.surface import SURFACES
+from modelport.gateway.surface import INFERENCE, ROUTED, SURFACES
 from modelport.settings import Settings
 from modelport.store.keys import PREFIX_LENGTH, Key
 
@@ -148,6 +151,8 @@ class Gateway:
         if "/v1/messages" in request.path:  # also below /services/NAME
             request.dialect = error_body
             request.extra = ((b"request-id", request.shown_id.encode()),)
+        elif "/api/v" in request.path:
+            request.dialect = error_rsp
         settings = self._settings
         if settings.allowed_hosts and not host_allowed(request.headers.get(b"host", b""), settings.allowed_hosts):
             raise ModelportError("This server does not answer under this Host name.", BAD_HOST)
@@ -174,6 +179,9 @@ class Gateway:
             require_local(request.headers)
             return ANONYMOUS
         text = presented(request.headers)
+        if self._settings.tao_airgapped and request.path.startswith("/api/") and is_airgapped(text, connection.address):
+            require_local(request.headers)
+            return AIRGAPPED
         try:
             return admit(text, self.routes.keys, self._pepper, connection.address)
         except Unknown:
@@ -270,11 +278,21 @@ async def service(gateway: Gateway, request: Request, key: Key) -> None:
         if found is None or len(parts) < 4:
             raise Unknown("There is no such service here.", NOT_FOUND)
         route, path = found, engine_path(request.path)
-    if request.method == "POST" and path in SURFACES:
+    if request.method == "POST" and path in ROUTED:
         request.route = path
         await gateway.inference.by_route(request, route, key)
-    else:
+    elif not answer_health(request, route, path):
         await gateway.inference.generic(request, route, key)
+
+
+async def job(gateway: Gateway, request: Request, key: Key) -> None:
+    """TAO's inference, at either version of its API."""
+    org, job_id = job_of(request.path)
+    route = gateway.routes.by_id.get(job_id)
+    if route is None or route.routed.spec.labels.get(ORG_LABEL, org) != org:
+        raise Unknown(f"Job {job_id} not found.", NOT_FOUND)
+    request.route = INFERENCE.path
+    await gateway.inference.by_route(request, route, key, INFERENCE)
 
 
 async def control(gateway: Gateway, request: Request, _key: Key) -> None:
@@ -303,7 +321,11 @@ TABLE = (
     Entry("/modelport/v1/usage", ("GET",), Policy.KEY, control),
     *(Entry(f"/modelport/v1/{path}", ANY, Policy.OPERATE, control) for path in OPERATED),
     Entry("/modelport/", ANY, Policy.ADMIN, control),
+    *(Entry(path, ("POST",), Policy.OPEN, control) for path in LOGINS),
+    Entry("/api/", ANY, Policy.OPERATE, control),
 )
+JOB = Entry("/api/", ("POST",), Policy.INFER, job)
+"""What of TAO's API is for an engine: its path ends in the name of what to do, not in a name of ours."""
 OWN_TABLE = (*(entry for entry in TABLE if entry.own), Entry("/", ANY, Policy.INFER, service))
 """On a service's own port: what concerns models, then its engine's own routes by its allow-list."""
 
@@ -316,4 +338,6 @@ def find(path: str, own_port: bool) -> Entry | None:
     entry = _EXACT[own_port].get(path)
     if entry is not None:
         return entry
+    if path.startswith("/api/") and not own_port and is_inference(path):
+        return JOB
     return next((e for e in _PREFIX[own_port] if path.startswith(e.path)), None)

@@ -18,6 +18,8 @@ UNKNOWN_CONTEXT = 131_072
 """Where no plan says how much a service takes at once."""
 LONGEST_S = 3600.0
 """How long a request without a deadline may go on."""
+PICTURES = frozenset(("classify", "detect"))
+"""Tasks that are counted by the pictures looked at: they read and write no tokens."""
 LATE_MS = 500
 """How long after its deadline a request may be cut off (watch.py)."""
 BYTES_A_TOKEN = 4
@@ -36,11 +38,13 @@ def worst(found: Scan, surface: Surface, service: Routed, media: int, deadline_s
     """
     context = service.context_tokens or UNKNOWN_CONTEXT
     made = Amounts(characters=found.characters, images=found.images, audio_ms=found.audio_ms)
-    if surface.output != "media" and surface.path not in UNCOUNTED:
+    if service.task in PICTURES:
+        made.images = media
+    elif surface.output != "media" and surface.path not in UNCOUNTED:
         messages = found.messages or 0
         bytes_bound = len(found.body) + TEMPLATE_TOKENS + MESSAGE_TOKENS * messages + MEDIA_TOKENS * media
         made.input_tokens = min(bytes_bound, context * found.prompts) if surface.output == "tokens" else bytes_bound
-    if surface.output == "tokens":
+    if surface.output == "tokens" and service.task not in PICTURES:
         each = context if found.max_tokens is None else max(1, min(found.max_tokens, context))  # 0 makes one
         made.output_tokens = each * found.choices * found.prompts
     made.cached_tokens = made.input_tokens

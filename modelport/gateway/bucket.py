@@ -12,9 +12,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from importlib.util import find_spec
 from typing import Any
 
+from modelport import storage
 from modelport.errors import ModelportError
 
 EVERY_S = 60.0
@@ -25,7 +26,6 @@ WAITING_BYTES = 64 << 20
 FIRST_RETRY_S, LONGEST_RETRY_S = 1.0, 60.0
 CLOSE_S = 15.0
 ANSWER_S = 30
-SCHEMES = ("s3://", "gs://", "az://")
 log = logging.getLogger("modelport.gateway")
 
 
@@ -159,23 +159,14 @@ class Bucket:
 
 
 def _open(url: str) -> Any:
-    if not url.startswith(SCHEMES) or not url.partition("://")[2].partition("/")[0]:
+    if not storage.is_cloud(url) or not url.partition("://")[2].partition("/")[0]:
         raise ModelportError(f"log_bucket is {url!r}; write it like s3://bucket/directory, gs://… or az://container/….")
+    if find_spec("obstore") is None:
+        raise ModelportError("log_bucket needs a package that is not installed: pip install 'modelport[cloud]'.")
+    from obstore.exceptions import BaseError
+
     try:
-        from obstore.exceptions import BaseError
-        from obstore.store import from_url
-    except ImportError:
-        raise ModelportError(
-            "log_bucket needs a package that is not installed: pip install 'modelport[cloud]'."
-        ) from None
-    answer = timedelta(seconds=ANSWER_S)
-    try:
-        # http is for endpoints that somebody set as such; the clouds' own are https.
-        return from_url(
-            url.rstrip("/"),
-            client_options={"allow_http": True, "connect_timeout": timedelta(seconds=5), "timeout": answer},
-            retry_config={"max_retries": 1, "retry_timeout": answer},
-        )
+        return storage.store(url, answer_s=ANSWER_S)
     except (BaseError, ValueError) as error:
         raise ModelportError(
             f"log_bucket {url!r} cannot be opened ({type(error).__name__}): check the credentials and the endpoint in "

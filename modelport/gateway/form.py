@@ -12,6 +12,8 @@ from modelport.errors import ModelportError
 from modelport.gateway.scan import FORBIDDEN, Scan
 
 MAX_PARTS = 64
+MAX_UPLOADS = 576
+"""Pictures and fields of one request on TAO's route."""
 MAX_FIELD_BYTES = 64 << 10
 LOWEST_BITS_A_SECOND = 6000
 """Opus's lowest rate (RFC 6716, 2.1.1): nothing sounds longer for its bytes, so this bounds a recording's length."""
@@ -51,14 +53,38 @@ def scan_form(body: bytes, content_type: bytes, *, needs_model: bool) -> Scan:
                 forbidden=tuple(name for name in FORBIDDEN if name in found))  # fmt: skip
 
 
-def _parts(body: bytes, boundary: bytes) -> list[_Part]:
+def scan_upload(body: bytes, content_type: bytes) -> Scan:
+    """Read a form of pictures and fields for TAO's route: how many files, and the cap on what is made of them. Raises
+    ModelportError (400)."""
+    kind, options = parse_options_header(content_type)
+    boundary = options.get(b"boundary")
+    if kind != b"multipart/form-data" or not boundary:
+        raise ModelportError("This route takes JSON, or multipart/form-data with pictures as 'image'.")
+    found = Scan(body, None, asked_usage=True)
+    caps: dict[str, int | None] = {}
+    for part in _parts(body, boundary, MAX_UPLOADS):
+        if part.is_file:
+            found.files += 1
+        elif part.name in ("max_new_tokens", "max_tokens"):
+            text = _text(part, part.name) or ""
+            if not text.isdecimal() or len(text) > 9:
+                raise ModelportError(f"'{part.name}' must be a whole number.", param=part.name)
+            caps[part.name] = int(text)
+            found.max_tokens = max(found.max_tokens or 0, int(text))
+        elif part.name in FORBIDDEN:
+            found.forbidden += (part.name,)
+    found.caps = caps
+    return found
+
+
+def _parts(body: bytes, boundary: bytes, most: int = MAX_PARTS) -> list[_Part]:
     parts: list[_Part] = []
     name, value = bytearray(), bytearray()
     ended = False
 
     def begin() -> None:
-        if len(parts) >= MAX_PARTS:
-            raise ModelportError(f"The form has more than {MAX_PARTS} parts.")
+        if len(parts) >= most:
+            raise ModelportError(f"The form has more than {most} parts.")
         parts.append(_Part())
 
     def header_end() -> None:
@@ -75,7 +101,7 @@ def _parts(body: bytes, boundary: bytes) -> list[_Part]:
     def data(chunk: bytes, start: int, end: int) -> None:
         part = parts[-1]
         part.data += chunk[start:end]
-        if part.name != "file" and len(part.data) > MAX_FIELD_BYTES:
+        if part.name != "file" and not part.is_file and len(part.data) > MAX_FIELD_BYTES:
             raise ModelportError(f"The form's field '{part.name[:60]}' is larger than {MAX_FIELD_BYTES} bytes.")
 
     def end() -> None:

@@ -1,20 +1,23 @@
 """Infer: one request to a service, from its body to the engine's last byte."""
 
 import time
+from dataclasses import replace
 from typing import Literal
 
 import msgspec
 
+from modelport.domain.answers import RETRY_AFTER_S
 from modelport.domain.limits import NO_LIMITS, Limits
 from modelport.errors import BUSY, DEADLINE, FORBIDDEN, MODEL_NOT_FOUND, NOT_FOUND, NOT_READY, ModelportError
 from modelport.gateway.account import Account, Accounts
 from modelport.gateway.bodies import Bodies
-from modelport.gateway.bound import worst
+from modelport.gateway.bound import PICTURES, worst
 from modelport.gateway.caps import DEADLINE_HEADER, cap_output, check_body, deadline_s
 from modelport.gateway.connection import Connection
-from modelport.gateway.form import scan_form
+from modelport.gateway.form import scan_form, scan_upload
+from modelport.gateway.jobs import refuse_unless_there
 from modelport.gateway.limits import Ticket
-from modelport.gateway.media import MediaPolicy, admit_media
+from modelport.gateway.media import TAO_FIELDS, MediaPolicy, admit_media
 from modelport.gateway.messages import Messages
 from modelport.gateway.names import may_use
 from modelport.gateway.relay import Passage, payload
@@ -30,14 +33,16 @@ from modelport.gateway.scan import (
     usage_options,
     with_fields,
 )
-from modelport.gateway.surface import CHAT, SURFACES, Surface, other
+from modelport.gateway.surface import CHAT, INFERENCE, ROUTED, SURFACES, Surface, other
 from modelport.gateway.trace import Tracer
 from modelport.gateway.upstream import ConnectFailed, Upstream, Visit
-from modelport.gateway.wake import Waking
+from modelport.gateway.wake import Waking, refuse_unless_waited_for
 from modelport.gateway.watch import Watch
 from modelport.settings import Settings
 from modelport.store.keys import Key
 
+MAX_TAO_ITEMS = 512
+"""Pictures of one request on TAO's own route, where batches are sent."""
 CONTINUOUS = frozenset(("vllm", "sglang"))
 """Engines that tell a stream's usage with every event when they are asked to."""
 
@@ -56,6 +61,9 @@ class Inference:
         self._watch = watch
         self._tracer = tracer
         self._media = MediaPolicy(urls=settings.media_urls, hosts=settings.media_hosts)
+        self._tao_media = replace(
+            self._media, fields=TAO_FIELDS, max_items=MAX_TAO_ITEMS, max_bytes=settings.max_body_bytes
+        )
 
     def _limit_time(self, request: Request, limits: tuple[Limits, ...]) -> float | None:
         """Have the request cut off at its deadline, counted from its arrival; the seconds that is after. Raises
@@ -84,15 +92,18 @@ class Inference:
         route = self._routes.names.resolve(found.model or "", request.headers, key)
         await self._begin(request, route, key, surface, found)
 
-    async def by_route(self, request: Request, route: Route, key: Key) -> None:
-        """POST /v1/… where the service is given already: `model` may be absent, but not name another service."""
-        require_model(key, route.name, request)
-        path = request.path if request.connection.service_id else engine_path(request.path)
-        surface = SURFACES[path]
+    async def by_route(self, request: Request, route: Route, key: Key, surface: Surface | None = None) -> None:
+        """POST /v1/… where the service is given already: `model` may be absent, but not name another service.
+        `surface` is told where the path does not say it."""
+        require_model(key, route.name, request, asked=route.routed.id if surface else None)
+        if surface is None:
+            surface = ROUTED[request.path if request.connection.service_id else engine_path(request.path)]
+        refuse_unless_there(route, surface.path)
         self._limit_time(request, (key.limits,))
         body = await self._body(request)
         found = self._scan(request, surface, body, needs_model=False)
-        if found.model is not None and self._routes.names.means_another(found.model, route):
+        known = surface is not INFERENCE  # where `model` may be a name of the client's world
+        if known and found.model is not None and self._routes.names.means_another(found.model, route):
             raise ModelportError(f"This is the address of '{route.name}', not of the model '{found.model}'.",
                                  MODEL_NOT_FOUND, param="model")  # fmt: skip
         found.model = None  # what else it says is nobody's name, and goes into no record
@@ -113,10 +124,13 @@ class Inference:
             found = scan(body, other(path), needs_model=False)
             found.max_tokens = None  # nobody knows whether this route heeds it
             if _may_have_media(body):
-                media = await self._check_media(found)
+                media = await self._check_media(found, self._policy(route))
         await self._serve(request, route, key, other(path), found, path + query.decode("latin-1"), media)
 
     def _scan(self, request: Request, surface: Surface, body: bytes, needs_model: bool) -> Scan:
+        content_type = request.headers.get(b"content-type", b"")
+        if surface is INFERENCE and content_type.startswith(b"multipart/"):
+            return scan_upload(body, content_type)
         if surface.form:
             return scan_form(body, request.headers.get(b"content-type", b""), needs_model=needs_model)
         return scan(body, surface, needs_model=needs_model)
@@ -128,19 +142,29 @@ class Inference:
         """What is looked at in the body once the service is known."""
         request.stream = found.stream
         media = 0
-        if surface.media:
+        if surface is INFERENCE:
+            media = found.files
+            if found.body and not found.files:
+                policy = self._tao_media if not route.routed.spec.workspace else replace(self._tao_media, clouds=True)
+                media = await self._check_media(found, policy)
+        elif surface.media:
             if len(found.body) >= SMALL_BYTES or _may_have_media(found.body):
-                media = await self._check_media(found)
+                media = await self._check_media(found, self._policy(route))
             if (found.messages or 0) > MAX_MESSAGES:
                 raise ModelportError(f"The request has more than {MAX_MESSAGES} messages.", param="messages")
         await self._serve(request, route, key, surface, found, surface.path, media)
 
-    async def _check_media(self, found: Scan) -> int:
+    def _policy(self, route: Route) -> MediaPolicy:
+        """Pictures in a service's own workspace are its engine's to read."""
+        own = route.routed.spec.workspace and all(upstream.engine == "modelport" for upstream in route.upstreams)
+        return replace(self._media, clouds=True) if own else self._media
+
+    async def _check_media(self, found: Scan, policy: MediaPolicy) -> int:
         """Look at the media of a body, and count them and its messages. What the engine gets is what was looked at."""
         decoded = msgspec.json.decode(found.body)
         messages = decoded.get("messages")
         found.messages = len(messages) if isinstance(messages, list) else 0
-        changed, count = await admit_media(decoded, self._media)
+        changed, count = await admit_media(decoded, policy)
         if changed:
             found.body = encode(decoded)
         return count.items
@@ -184,7 +208,12 @@ class Inference:
         team = self._routes.teams.get(key.team, NO_LIMITS)
         limits: tuple[Limits, ...] = (key.limits, team, routed.limits)
         check_body(len(found.body), limits)
-        fields = self._fields(found, surface, limits)
+        fields = {} if routed.task in PICTURES else self._fields(found, surface, limits)
+        if fields and found.files:  # a form is passed on as it is
+            cap = found.max_tokens
+            raise ModelportError(
+                f"Send 'max_new_tokens' with the form; it can be at most {cap}.", param="max_new_tokens"
+            )
         deadline = self._limit_time(request, limits)
         bound = worst(found, surface, routed, media, deadline or 0.0)
         account = self._accounts.open(request, key, team, route, bound)
@@ -266,6 +295,9 @@ class Inference:
                 raise Unserved("unreachable", _unreachable(route))
 
     async def _hold(self, request: Request, route: Route, home: bytes = b"") -> Upstream:
+        if route.routed.spec.job:
+            refuse_unless_waited_for(route)
+            raise ModelportError(f"Job '{route.name}' is starting; try again.", NOT_READY, retry_after_s=RETRY_AFTER_S)
         try:
             route.refuse_while_broken()
         except ModelportError as error:
@@ -333,9 +365,10 @@ def engine_path(path: str) -> str:
     return "/" + path.split("/", 3)[3]
 
 
-def require_model(key: Key, name: str, request: Request) -> None:
+def require_model(key: Key, name: str, request: Request, asked: str | None = None) -> None:
     """Raises ModelportError (403) for a service the key is not for, by its own name or the one in the path."""
-    asked = None if request.connection.service_id else request.path.split("/", 3)[2]
+    if asked is None and not request.connection.service_id:
+        asked = request.path.split("/", 3)[2]
     if not may_use(key, name, asked):
         raise ModelportError(f"This API key may not use the model '{name}'.", FORBIDDEN, param="model")
 

@@ -8,15 +8,16 @@ import asyncio
 import binascii
 import time
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from modelport.errors import TOO_LARGE, ModelportError
-from modelport.gateway.fetch import Network, fetch
-from modelport.gateway.picture import Short, size
+from modelport.media.fetch import Network, fetch
+from modelport.media.picture import Short, size
 
-Kind = Literal["image", "audio", "video", "file"]
+Kind = Literal["image", "audio", "video", "file", "media"]
+"""`media` is a picture or a video: its first bytes tell which."""
 FIELDS: dict[str, Kind] = {
     "image_url": "image", "video_url": "video", "audio_url": "audio", "file_url": "file",  # OpenAI, vLLM, SGLang
     "input_audio": "audio", "file_data": "file",  # OpenAI
@@ -47,7 +48,15 @@ STARTS: dict[Kind, tuple[tuple[int, bytes], ...]] = {
     ),
 }  # fmt: skip
 """Where which bytes tell that it is sound or video at all, and not a path that happens to be legal base64."""
-FORMATS = {"image": "a PNG, JPEG, GIF or WebP picture", "audio": "a sound file", "video": "a video file"}
+TAO_FIELDS: dict[str, Kind] = {**FIELDS, "media": "media", "files": "media", "file": "media", "input": "media"}
+"""On TAO's own route."""
+CLOUDS = ("s3://", "aws://", "az://", "azure://", "gs://")
+FORMATS = {
+    "media": "a picture (PNG, JPEG, GIF, WebP, BMP, TIFF) or a video file",
+    "image": "a PNG, JPEG, GIF, WebP, BMP or TIFF picture",
+    "audio": "a sound file",
+    "video": "a video file",
+}
 HEAD_CHARS = (1 << 16, 1 << 20, None)
 """How much base64 is decoded to find a picture's size: some hold a large profile or a thumbnail first."""
 
@@ -63,6 +72,9 @@ class MediaPolicy:
     max_bytes: int = 20 << 20
     max_pixels: int = 50_000_000
     timeout_s: float = 10.0
+    fields: Mapping[str, Kind] = field(default_factory=lambda: FIELDS)
+    clouds: bool = False
+    """Whether addresses in object stores go on as they are, to an engine that reads its own workspace's."""
     network: Network = field(default_factory=Network)
 
 
@@ -111,7 +123,7 @@ async def admit_media(body: dict[str, Any], policy: MediaPolicy) -> tuple[bool, 
     read the one that was not looked at. Raises ModelportError: 400 for what is not allowed, 413 for too many bytes.
     """
     count = MediaCount()
-    items = list(find(body))
+    items = list(find(body, policy.fields))
     deadline = time.monotonic() + policy.timeout_s
     for item in items:
         if count.items >= policy.max_items:
@@ -120,7 +132,7 @@ async def admit_media(body: dict[str, Any], policy: MediaPolicy) -> tuple[bool, 
     return bool(items), count
 
 
-def find(body: dict[str, Any]) -> Iterator[_Item]:
+def find(body: dict[str, Any], fields: Mapping[str, Kind] = FIELDS) -> Iterator[_Item]:
     """Every text of a body that stands for media, in no particular order. Raises ModelportError (400) for tensors."""
     waiting: list[Any] = [body]
     while waiting:
@@ -135,8 +147,8 @@ def find(body: dict[str, Any]) -> Iterator[_Item]:
                 continue
             if key == "source" and isinstance(inner, dict):
                 yield from _source(inner)
-            elif key in FIELDS and key != "source":
-                yield from _texts(FIELDS[key], key, value, key)
+            elif key in fields and key != "source":
+                yield from _texts(fields[key], key, value, key)
             if isinstance(inner, dict | list):
                 waiting.append(inner)
 
@@ -175,6 +187,9 @@ async def _admit(item: _Item, policy: MediaPolicy, count: MediaCount, deadline: 
         return
     if item.key != "url" and not item.name.endswith("_url") and ":" not in text:
         _count(item, text, 0, policy, count)
+        return
+    if policy.clouds and text.startswith(CLOUDS):
+        count.files += 1
         return
     if policy.urls == "off":
         raise _refused(item, "must be a data: URL of base64; this gateway fetches no addresses.")
@@ -218,6 +233,8 @@ def _count(item: _Item, text: str, start: int, policy: MediaPolicy, count: Media
 def _check(item: _Item, data: bytes, length: int, policy: MediaPolicy, count: MediaCount) -> None:
     """Count one medium of `length` bytes by its first bytes. Raises ModelportError, and Short where they do not do."""
     kind = item.kind
+    if kind == "media":
+        kind = "image" if size(data) is not None or not _is(data, "video") else "video"
     if kind == "image":
         found = size(data)
         if found is None:
@@ -229,7 +246,7 @@ def _check(item: _Item, data: bytes, length: int, policy: MediaPolicy, count: Me
         count.pixels += pixels
     elif kind == "file":
         count.files += 1
-    elif not any(data[at : at + len(sign)] == sign for at, sign in STARTS[kind]):
+    elif not _is(data, kind):
         raise _refused(item, f"is not {FORMATS[kind]}.")
     elif kind == "audio":
         count.audios += 1
@@ -238,6 +255,10 @@ def _check(item: _Item, data: bytes, length: int, policy: MediaPolicy, count: Me
         count.videos += 1
         count.video_bytes += length
     count.total_bytes += length
+
+
+def _is(data: bytes, kind: Kind) -> bool:
+    return any(data[at : at + len(sign)] == sign for at, sign in STARTS[kind])
 
 
 def _refused(item: _Item, why: str) -> ModelportError:

@@ -44,7 +44,8 @@ class _Error(msgspec.Struct):
 
 
 class _ErrorBody(msgspec.Struct):
-    error: _Error
+    error: _Error | str
+    """A text alone in the answers of TAO's servers."""
 
 
 class Translation(Protocol):
@@ -263,6 +264,8 @@ class Passage:
             error = msgspec.json.decode(b"".join(parts), type=_ErrorBody).error
         except (msgspec.DecodeError, RecursionError):
             error = None
+        if isinstance(error, str):
+            error = _Error(error)
         if error is None or (self.upstream.key and self.upstream.key in error.message):
             return ModelportError(f"The engine of service '{self.service}' refused the request.", kind)
         return ModelportError(error.message[:2000], kind, param=error.param)

@@ -25,8 +25,8 @@ FORBIDDEN = (
 past the caps that are counted by other names (llama.cpp's `n_predict`) or by an answer that says nothing yet
 (`background`)."""
 READ_ONCE = (
-    b"model", b"stream", b"stream_options", b"max_tokens", b"max_completion_tokens", b"max_output_tokens", b"n",
-    b"best_of", b"prompt", b"prompts", b"text", b"input_ids", b"inputs", b"input", b"sampling_params", b"parameters",
+    b"model", b"stream", b"stream_options", b"max_tokens", b"max_new_tokens", b"max_completion_tokens", b"max_output_tokens",
+    b"n", b"best_of", b"prompt", b"prompts", b"text", b"input_ids", b"inputs", b"input", b"sampling_params", b"parameters",
 )  # fmt: skip
 """Keys that decide routing or accounting: each may stand once at the top of a body."""
 _QUOTED = tuple(b'"' + name + b'"' for name in READ_ONCE)
@@ -62,6 +62,7 @@ class _Fields(msgspec.Struct):
     stream: bool | None = None
     stream_options: _Options | UnsetType | None = UNSET
     max_tokens: int | UnsetType | None = UNSET
+    max_new_tokens: int | UnsetType | None = UNSET
     max_completion_tokens: int | UnsetType | None = UNSET
     max_output_tokens: int | UnsetType | None = UNSET
     n: int | None = None
@@ -108,6 +109,8 @@ class Scan:
     """Of text to be spoken."""
     images: int = 0
     """To be made."""
+    files: int = 0
+    """Pictures and videos that came as parts of a form."""
     audio_ms: int = 0
     """Of audio to be heard."""
     forbidden: tuple[str, ...] = ()

@@ -46,6 +46,10 @@ SURFACES = {
         Surface("/loglikelihood", "none"),
     )
 }
+INFERENCE = Surface("/api/v1/inference", media=True, caps=("max_new_tokens", "max_tokens"))
+"""TAO's own route. On the common port it is reached by a job's id, never by `model`."""
+ROUTED = {**SURFACES, INFERENCE.path: INFERENCE}
+"""Where the service is given already."""
 CHAT = SURFACES["/v1/chat/completions"]
 UNCOUNTED = frozenset(
     ("/tokenize", "/detokenize", "/apply-template", "/health", "/v1/models", "/info", "/version",

@@ -8,7 +8,7 @@ from modelport.domain.gpu import Accelerators
 from modelport.domain.plan import Device, Offer, Plan, Span
 from modelport.domain.spec import Spec
 from modelport.errors import ModelportError, nearest
-from modelport.planner import cost, local, served, served_cpu
+from modelport.planner import cost, local, own, served, served_cpu
 from modelport.planner import offers as market
 from modelport.planner.advice import changes
 from modelport.planner.calibration import parse_version
@@ -51,8 +51,10 @@ def plan(
         made = local.plan(facts, spec, devices, correction=correction, recorded=ready)
         gpu = made.device.gpu
         return replace(made, offer=market.cheapest(table, gpu.name, made.split, made.devices) if gpu else None)
+    if engine == "modelport":
+        return own.plan(facts, spec, devices, correction=correction, recorded=ready)
     if engine not in WAYS:
-        known = ("llamacpp", *WAYS)
+        known = ("llamacpp", "modelport", *WAYS)
         raise ModelportError(
             f"Engine {engine!r} cannot be planned; these can: {', '.join(known)}.{nearest(engine, known)}",
             param="engine",

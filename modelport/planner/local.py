@@ -3,14 +3,14 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from modelport.domain.facts import ModelFacts
+from modelport.domain.facts import ModelFacts, Task
 from modelport.domain.plan import Device, Part, Plan, Span, Split
 from modelport.domain.spec import Spec
 from modelport.errors import ModelportError
 from modelport.planner.local_advice import advice, most
 from modelport.planner.memory import CONTEXT_STEP, over_gpus, parts
 from modelport.planner.ready import ready
-from modelport.planner.task import Task, task_of
+from modelport.planner.task import task_of
 
 DEFAULT_PARALLEL = 4
 DEFAULT_CONTEXT = 8192

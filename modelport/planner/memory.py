@@ -18,8 +18,9 @@ also shows the file's own pages, up to the weights once more, until the kernel w
 
 from typing import Literal
 
-from modelport.domain.facts import ModelFacts
+from modelport.domain.facts import ModelFacts, Task
 from modelport.domain.plan import Part
+from modelport.planner.projector import vision
 
 MIB = 1 << 20
 F32_BYTES = 4
@@ -49,18 +50,21 @@ SLIDING_SHARE = 6
 
 
 def parts(
-    facts: ModelFacts, task: Literal["generate", "embed"], device: Literal["cpu", "gpu"], context: int, parallel: int
+    facts: ModelFacts, task: Task, device: Literal["cpu", "gpu"], context: int, parallel: int
 ) -> tuple[Part, ...]:
     """The memory of one replica on one device, in bytes; `context` is tokens per request.
 
     llama.cpp is given context × parallel tokens and splits them evenly. More of either never makes any part smaller.
     """
     kv = _round_up(context) * parallel * facts.kv_bytes_per_token
+    seeing = facts.projector if task == "generate" else None  # the engine leaves it aside where nothing is generated
+    weights = facts.weight_bytes - (0 if seeing else _vision_bytes(facts))
     return (
-        Part("weights", facts.weight_bytes, facts.weight_bytes, int(facts.weight_bytes * (1 + WEIGHTS_SLACK))),
+        Part("weights", weights, weights, int(weights * (1 + WEIGHTS_SLACK))),
         Part("kv cache", kv // SLIDING_SHARE, kv, kv),
         _embed_buffers(facts, context) if task == "embed" else _generate_buffers(facts, context, parallel),
         Part("cuda", *CUDA_BYTES) if device == "gpu" else _program(facts),
+        *((vision(seeing, device),) if seeing else ()),
     )
 
 
@@ -69,12 +73,12 @@ def over_gpus(facts: ModelFacts, whole: tuple[Part, ...], gpus: int) -> tuple[Pa
 
     The layers and the output, which counts as one more, are shared out whole; each GPU has compute buffers and CUDA's
     own of its own (src/llama-model.cpp, dev_layer and dev_output). High is the layers' even share and the output on
-    top, in 8 bit (quantizers leave it finer than the layers) or what the weights have.
+    top, in 8 bit (quantizers leave it finer than the layers) or what the weights have, and the whole vision tower.
     """
     layers = max(1, facts.layers)
     share = -(-(layers + 1) // gpus) / layers
     finest = max(1.0, facts.weight_bytes / max(1, facts.parameters))
-    outside = min(facts.weight_bytes, int(facts.vocabulary * facts.embedding_size * finest))
+    outside = min(facts.weight_bytes, int(facts.vocabulary * facts.embedding_size * finest) + _vision_bytes(facts))
 
     def spread(part: Part) -> Part:
         if part.name not in ("weights", "kv cache"):
@@ -84,6 +88,10 @@ def over_gpus(facts: ModelFacts, whole: tuple[Part, ...], gpus: int) -> tuple[Pa
         return Part(part.name, part.low_bytes // gpus, int(part.bytes * fullest), min(part.high_bytes, high))
 
     return tuple(spread(part) for part in whole)
+
+
+def _vision_bytes(facts: ModelFacts) -> int:
+    return sum(group.bytes for group in facts.weights if group.name == "vision") if facts.projector else 0
 
 
 def _generate_buffers(facts: ModelFacts, context: int, parallel: int) -> Part:

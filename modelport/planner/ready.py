@@ -16,10 +16,12 @@ ENGINE_S = {
     "sglang": Span(20, 60, 240),
     "tgi": Span(15, 45, 180),
     "llamacpp": Span(0.3, 2, 20),
+    "pictures": Span(0.5, 2, 15),
+    "transformers": Span(3, 8, 40),
 }
 """Start, profiling, compilation and graph capture. vLLM: init took 34 s with a warm compile cache and 59 s in all for a
 3B model (#20264), 215 s for 70B on 8 GPUs (#19824). SGLang and TGI: estimated from it. llama.cpp: SmolLM2 is ready
-within 2 s on CPU."""
+within 2 s on CPU. Our own runtime: the digits classifier within 2 s, SmolLM2 through transformers within 10."""
 EAGER_SHARE = 0.5
 """An estimate: of vLLM's start without compilation and graphs (#11005: 14 of 39 s; start-up itself stays)."""
 

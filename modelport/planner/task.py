@@ -1,12 +1,8 @@
 """Task: what a model would be planned to do, and the mistakes that no memory can help."""
 
-from typing import Literal
-
-from modelport.domain.facts import ModelFacts
+from modelport.domain.facts import ModelFacts, Task
 from modelport.domain.spec import Spec
 from modelport.errors import ModelportError
-
-Task = Literal["generate", "embed"]
 
 
 def task_of(facts: ModelFacts, spec: Spec) -> Task:
@@ -24,6 +20,11 @@ def task_of(facts: ModelFacts, spec: Spec) -> Task:
         raise ModelportError(
             f"{facts.source!r} is an embedding model ({facts.architecture}) and cannot generate text; "
             "leave `task` out or set it to embed.",
+            param="task",
+        )
+    if spec.task in ("classify", "detect") and facts.format not in ("onnx", "archive"):
+        raise ModelportError(
+            f"{facts.source!r} is {facts.format}, and cannot {spec.task}: an ONNX model is needed; leave `task` out.",
             param="task",
         )
     return facts.task if spec.task == "auto" else spec.task

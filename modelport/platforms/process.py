@@ -17,7 +17,7 @@ from signal import SIGKILL, SIGTERM
 from urllib.parse import urlsplit
 
 from modelport.domain.instance import Exit, Instance, Observed
-from modelport.domain.launch import ENGINE_KEY, FROM_ENVIRONMENT, SECRET_MARK, Labels, Launch
+from modelport.domain.launch import ENGINE_KEY, FROM_ENVIRONMENT, FROM_FILE, SECRET_MARK, Labels, Launch
 from modelport.errors import NOT_FOUND, NOT_READY, ModelportError
 from modelport.platforms import procfs
 from modelport.platforms.home import Home, State
@@ -113,8 +113,8 @@ class ProcessPlatform:
         labels = launch.labels
         home = Home(self._instances / _checked(labels.instance))
         for name, reference in launch.secret_env.items():
-            if reference != ENGINE_KEY and not reference.startswith(FROM_ENVIRONMENT):
-                raise ModelportError(f"{name} refers to the secret {reference!r}; only {ENGINE_KEY!r} is known here.")
+            if reference != ENGINE_KEY and not reference.startswith((FROM_ENVIRONMENT, FROM_FILE)):
+                raise ModelportError(f"{name} refers to no secret: write env:NAME or file:/path.")
         for name in launch.secret_files:
             if name in OWN_FILES or not SECRET_FILE.fullmatch(name):
                 raise ModelportError(f"{name!r} cannot be the name of a secret file of instance {labels.instance}.")

@@ -6,7 +6,7 @@ It has one thread, so forking is safe and PR_SET_PDEATHSIG, which follows the fo
 
     read     launch.json   argv, env, secret_env, marks (the labels as environment), grace_s, lease_s
              key           the engine key; the reference `engine-key` in secret_env means this file, `env:NAME` the
-                           launcher's variable, if it has one
+                           launcher's variable, if it has one, `file:/path` a file's text
              lease         seconds; every rewrite or touch renews the lease, 0 is forever
              grace         seconds, overrides grace_s at the next SIGTERM
     written  lock          locked (F_OFD_SETLK) as long as the shim lives: observers can ask without taking it
@@ -443,10 +443,13 @@ def engine_env(home: str, launch: dict[str, Any]) -> tuple[dict[str, str], list[
         if reference.startswith("env:"):
             if value := os.environ.get(reference.removeprefix("env:")):
                 secrets[name] = value
+        elif reference.startswith("file:/"):
+            with open(reference.removeprefix("file:"), encoding="utf-8") as file:
+                secrets[name] = file.read(64 << 10).strip()
         elif reference == "engine-key":
             secrets[name] = key
         else:
-            raise ValueError(f"{name} refers to the secret {reference!r}; only 'engine-key' and 'env:NAME' are known")
+            raise ValueError(f"{name} refers to no secret: only 'engine-key', 'env:NAME' and 'file:/path' are known")
     passed = {k: v for k, v in os.environ.items() if any(fnmatchcase(k, pattern) for pattern in PASSED_ON)}
     return {**passed, **launch["env"], **secrets, **launch["marks"]}, [key, *secrets.values()]
 

@@ -14,7 +14,7 @@ from modelport.statedir import file_system, prepare
 from modelport.store import installation, postgres, sqlite, tables
 from modelport.store.secret import secret
 
-HEAD = "0003"
+HEAD = "0004"
 """The newest migration; a database that already is there is not migrated, so Alembic is not imported."""
 READING: dict[str, dict[str, Any]] = {"sqlite": {}, "postgresql": postgres.READING}
 """By dialect: what makes all that one transaction reads be of one moment."""

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from modelport.domain.instance import Exit, Instance
 from modelport.domain.launch import Labels, Launch
+from modelport.domain.progress import Progress, Stage
 from modelport.domain.states import ALIVE, InstanceState, next_instance
 from modelport.store.revision import bump
 from modelport.store.tables import instances
@@ -35,6 +36,8 @@ class Row:
     created_at: float
     changed_at: float
     ready_at: float | None
+    progress: Progress | None = None
+    """What the engine itself last said of its start."""
 
 
 def _row(row: Any) -> Row:
@@ -45,6 +48,9 @@ def _row(row: Any) -> Row:
     fields["instance"] = Instance(**{**instance, "labels": Labels(**instance["labels"])}) if instance else None
     fields["exit"] = Exit(**{**end, "tail": tuple(end["tail"])}) if end else None
     fields["state"] = InstanceState(fields["state"])
+    if told := fields["progress"]:
+        steps = tuple(told["remaining_steps"])
+        fields["progress"] = Progress(**{**told, "stage": Stage(told["stage"]), "remaining_steps": steps})
     return Row(**fields)
 
 
@@ -99,11 +105,13 @@ def update(tx: sa.Connection, row: Row, now: float, **values: Any) -> Row:
     if state is not None and state != row.state:
         next_instance(row.state, state)
         values["changed_at"] = now
-    for field in ("instance", "exit"):
+    for field in ("instance", "exit", "progress"):
         if values.get(field) is not None:
             values[field] = dataclasses.asdict(values[field])
     tx.execute(instances.update().where(instances.c.id == row.id).values(**values))
-    if InstanceState.READY in (row.state, state):
+    told = values.get("progress")
+    new_stage = told is not None and (row.progress is None or told["stage"] != row.progress.stage)
+    if InstanceState.READY in (row.state, state) or new_stage:
         bump(tx)
     return find(tx, row.id)
 

@@ -8,8 +8,9 @@ import sqlalchemy as sa
 from modelport.domain.alias import Alias
 from modelport.domain.limits import NO_LIMITS, Limits
 from modelport.domain.price import Price, Rates, rates
+from modelport.domain.progress import Progress
 from modelport.domain.spec import Spec
-from modelport.domain.states import InstanceState, ServiceState
+from modelport.domain.states import COMING, InstanceState, ServiceState
 from modelport.store import aliases, budgets, instances, keys, services, starts, teams
 from modelport.store.budgets import Cap
 from modelport.store.keys import Key
@@ -49,6 +50,12 @@ class Routed:
     """Requests that one replica works on at once; None where its engine decides."""
     gpus: int = 0
     """Of one replica."""
+    wanted: bool = True
+    """Whether it is to run: a job that is not gets no more requests, though its engine may still be there."""
+    task: str = ""
+    """What it does; empty where no plan says."""
+    progress: Progress | None = None
+    """What its newest engine last said of its start, while it is on its way."""
     rates: Rates = NO_RATES
     """The Spec's price, made ready."""
     limits: Limits = NO_LIMITS
@@ -70,13 +77,17 @@ class Snapshot:
 
 def snapshot(tx: sa.Connection) -> Snapshot:
     ready: dict[str, list[Replica]] = {}
-    for row in instances.in_states(tx, [InstanceState.READY]):
-        if row.instance is not None:
+    told: dict[str, Progress] = {}
+    for row in instances.in_states(tx, [InstanceState.READY, *COMING]):
+        if row.state is not InstanceState.READY:
+            if row.progress is not None:
+                told[row.service_id] = row.progress
+        elif row.instance is not None and row.launch.progress_path is None:  # a batch asks itself
             replica = Replica(row.id, row.instance.url, row.instance.key_ref, row.launch.routes, row.engine)
             ready.setdefault(row.service_id, []).append(replica)
     estimate = starts.estimates(tx)
     routed = tuple(
-        _routed(service, estimate.get(service.spec.model), tuple(ready.get(service.id, ())))
+        _routed(service, estimate.get(service.spec.model), tuple(ready.get(service.id, ())), told.get(service.id))
         for service in services.all_services(tx)
         if service.desired != "removed"
     )
@@ -85,7 +96,9 @@ def snapshot(tx: sa.Connection) -> Snapshot:
     )
 
 
-def _routed(service: services.Service, estimate_s: float | None, replicas: tuple[Replica, ...]) -> Routed:
+def _routed(
+    service: services.Service, estimate_s: float | None, replicas: tuple[Replica, ...], progress: Progress | None
+) -> Routed:
     plan, spec = service.plan or {}, service.spec
     told = spec.parallel is not None or not plan.get("gpu")  # else the engine takes what its memory holds
     return Routed(
@@ -101,6 +114,9 @@ def _routed(service: services.Service, estimate_s: float | None, replicas: tuple
         context_tokens=plan.get("context_tokens") or spec.context,
         parallel=spec.parallel or (plan.get("parallel") if told else None),
         gpus=plan.get("gpus") or 0,
+        wanted=service.desired == "running",
+        task=plan.get("task") or "",
+        progress=progress,
         rates=rates(spec.price),
         limits=spec.limits if spec.limits != NO_LIMITS else NO_LIMITS,
     )

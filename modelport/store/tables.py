@@ -48,6 +48,7 @@ instances = sa.Table(
     sa.Column("created_at", sa.Float, nullable=False),
     sa.Column("changed_at", sa.Float, nullable=False),
     sa.Column("ready_at", sa.Float),
+    sa.Column("progress", sa.JSON),
 )
 
 keys = sa.Table(
@@ -86,6 +87,23 @@ aliases = sa.Table(
     metadata,
     sa.Column("name", sa.String, primary_key=True),
     sa.Column("alias", sa.JSON, nullable=False),
+    sa.Column("created_at", sa.Float, nullable=False),
+)
+
+workspaces = sa.Table(
+    "workspaces",
+    metadata,
+    sa.Column("name", sa.String, primary_key=True),
+    sa.Column("id", sa.String, nullable=False, unique=True),
+    sa.Column("workspace", sa.JSON, nullable=False),
+    sa.Column("created_at", sa.Float, nullable=False),
+)
+
+experiments = sa.Table(
+    "experiments",
+    metadata,
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("experiment", sa.JSON, nullable=False),
     sa.Column("created_at", sa.Float, nullable=False),
 )
 

@@ -53,7 +53,7 @@ def test_a_uri_without_a_bucket_says_how_to_write_one(source: str) -> None:
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     find = importlib.util.find_spec
-    monkeypatch.setattr("modelport.catalog.cloud.find_spec", lambda name: None if name == "obstore" else find(name))
+    monkeypatch.setattr("modelport.storage.calls.find_spec", lambda name: None if name == "obstore" else find(name))
     assert "pip install 'modelport[cloud]'" in refused("s3://bucket/model").message
 
 
@@ -81,5 +81,5 @@ def test_a_client_of_a_store_that_panics_is_a_sentence(monkeypatch: pytest.Monke
     def panics(*_: object) -> None:
         raise PanicException("called `Option::unwrap()` on a `None` value")
 
-    monkeypatch.setattr("modelport.catalog.cloud._store", panics)
+    monkeypatch.setattr("modelport.catalog.cloud.open_store", panics)
     assert "could not be looked up: obstore failed" in refused("s3://bucket/model").message

@@ -11,7 +11,7 @@ from modelport.catalog import resolve
 from modelport.catalog.aliases import ALIASES, Alias
 from modelport.domain.facts import Cache
 from modelport.errors import MODEL_NOT_FOUND, ModelportError
-from tests.catalog.write_gguf import F16, F32, LLAMA, LLAMA_TENSORS, gguf, llama
+from tests.catalog.write_gguf import F16, F32, LLAMA, LLAMA_TENSORS, gguf, llama, projector
 
 
 def refusal(source: str | Path) -> ModelportError:
@@ -56,7 +56,7 @@ def test_relative_paths_home_and_links_are_followed(tmp_path: Path, monkeypatch:
 
 def test_a_directory_with_one_model_is_that_model(tmp_path: Path) -> None:
     llama(tmp_path / "m.gguf")
-    (tmp_path / "mmproj-m.gguf").write_bytes(b"")
+    projector(tmp_path / "mmproj-m.gguf")
     (tmp_path / "README.md").write_text("")
     assert resolve(str(tmp_path)).path == str(tmp_path / "m.gguf")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from modelport.control import planning
+from modelport.control.known import Known
 from modelport.domain.plan import Change, Span
 from modelport.domain.spec import Spec, Speculative
 from modelport.errors import ModelportError
@@ -41,7 +42,7 @@ def test_what_does_not_fit_is_refused_with_why_and_what_would(prepared: planning
 
 def test_what_this_machine_taught_is_in_its_plans_and_said(spec: Spec) -> None:
     before = planning.preview(spec)
-    after = planning.preview(spec, Learned({"llamacpp": 2.0}, {(spec.model, "llamacpp"): Span(1, 2, 3)}))
+    after = planning.preview(spec, Known(Learned({"llamacpp": 2.0}, {(spec.model, "llamacpp"): Span(1, 2, 3)})))
     assert after.parts["program"] == pytest.approx(2 * before.parts["program"], rel=0.01)
     assert after.parts["weights"] == before.parts["weights"]
     assert after.ready_s == Span(1, 2, 3)
@@ -50,7 +51,7 @@ def test_what_this_machine_taught_is_in_its_plans_and_said(spec: Spec) -> None:
 
 def test_what_this_machine_taught_is_not_for_others(spec: Spec) -> None:
     far = spec.model_copy(update={"accelerators": "H100:1"})
-    taught = Learned({"llamacpp": 2.0}, {(spec.model, "llamacpp"): Span(1, 2, 3)})
+    taught = Known(Learned({"llamacpp": 2.0}, {(spec.model, "llamacpp"): Span(1, 2, 3)}))
     assert planning.preview(far, taught).parts == planning.preview(far).parts
 
 

@@ -14,7 +14,7 @@ from modelport.engines.flags import extra
 from modelport.engines.llamacpp import SERVER, LlamaCpp
 from modelport.engines.refused_llamacpp import REFUSED
 from modelport.errors import ModelportError
-from tests.catalog.write_gguf import llama
+from tests.catalog.write_gguf import llama, projector
 
 CPU = Device("cpu", "CPU", 2**34, 2**33)
 GPU = Device("gpu", "a GPU", 2**34, 2**33)
@@ -55,6 +55,15 @@ def test_replicas_share_the_cores_between_them(tmp_path: Path) -> None:
 def test_embeddings_take_their_whole_input_in_one_batch(tmp_path: Path) -> None:
     argv = command(tmp_path, plan(task="embed", context=100, parallel=1))
     assert "--embeddings" in argv and value(argv, "--ubatch-size") == "100" and value(argv, "--pooling") == "mean"
+
+
+def test_a_model_with_a_projector_beside_it_is_started_with_it_unless_it_embeds(tmp_path: Path) -> None:
+    assert "--mmproj" not in command(tmp_path, plan())
+    projector(tmp_path / "mmproj-m.gguf")
+    argv = command(tmp_path, plan())
+    assert value(argv, "--mmproj") == str(tmp_path / "mmproj-m.gguf") and "--no-mmproj-offload" in argv
+    assert "--no-mmproj-offload" not in command(tmp_path, plan(GPU))
+    assert "--mmproj" not in command(tmp_path, plan(task="embed"))
 
 
 def test_the_key_comes_by_reference_only(tmp_path: Path) -> None:
@@ -106,6 +115,7 @@ def test_arguments_pass_to_a_llama_server_save_those_that_would_undo_ours(
         *((arg, "set `context` or `parallel`") for arg in ("-ctk", "--cache-type-v", "-nkvo")),
         *((arg, "without a draft model") for arg in ("-md", "-hfd", "--spec-draft-model")),
         *((arg, "run programs on this machine") for arg in ("--tools", "-ag", "--mcp-servers-json")),
+        *((arg, "put it there") for arg in ("--mmproj", "-mm", "--no_mmproj")),
         ("--media-path", "read files of this machine"),
         ("--rpc", "engines of one machine"),
         ("-cram", "set `memory_fraction`, `context` or `parallel`"),

@@ -62,6 +62,9 @@ class Exchange:
             return self.json(200, self.engine.seen)
         if (method, path) == ("GET", "/v1/models"):
             return self.json(200, {"object": "list", "data": [{"id": self.args.name, "object": "model"}]})
+        if headers.get("content-type", "").startswith("multipart/"):
+            self.engine.seen.update(requests=self.engine.seen["requests"] + 1, headers=headers)
+            return self.json(200, {"status": "completed", "results": {"bytes": len(raw)}})
         answer = ANSWERS.get((method, path))
         if answer is None:
             return self.error(404, f"no route {method} {path}")
@@ -204,6 +207,11 @@ class Exchange:
         usage = {key: value for key, value in self.usage(body, 0).items() if key != "completion_tokens"}
         return self.json(200, {"object": "list", "model": self.args.name, "data": data, "usage": usage})
 
+    async def inference(self, body: dict[str, Any]) -> bool:
+        """TAO's: what arrived comes back, so that a test sees whose answer it has."""
+        results = {"response": str(body.get("prompt", "")), "media": body.get("images") or body.get("media")}
+        return self.json(200, {"status": "completed", "results": results, "usage": self.usage(body, 3)})
+
     async def tokenize(self, body: dict[str, Any]) -> bool:
         words = str(body.get("content") or body.get("prompt") or "").split()
         return self.json(200, {"count": len(words), "tokens": list(range(len(words)))})
@@ -214,6 +222,7 @@ ANSWERS = {
     ("POST", "/v1/completions"): Exchange.completion,
     ("POST", "/v1/embeddings"): Exchange.embeddings,
     ("POST", "/tokenize"): Exchange.tokenize,
+    ("POST", "/api/v1/inference"): Exchange.inference,
 }
 
 

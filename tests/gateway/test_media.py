@@ -22,9 +22,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelport.errors import ModelportError
-from modelport.gateway.fetch import Network, connect, parse, public
 from modelport.gateway.media import MediaCount, MediaPolicy, admit_media
-from modelport.gateway.picture import Short, size
+from modelport.media.fetch import Network, connect, parse, public
+from modelport.media.picture import Short, size
 
 PUBLIC = "93.184.215.14"
 

@@ -34,6 +34,7 @@ _URL = re.compile(r"(?P<scheme>https?)://(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.
 _NAME = re.compile(r"(?=.{1,253}$)([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 """A last label that begins with a letter is no number in any base, so no resolver takes the name for an address."""
 _TYPE = re.compile(r"(image|audio|video)/[a-z0-9][a-z0-9.+-]{0,60}")
+KINDS = {"media": ("image", "video")}
 CLOSED = tuple(
     ip_network(text)
     for text in (
@@ -90,8 +91,8 @@ class Network:
 async def fetch(
     url: str, kind: str, max_bytes: int, hosts: tuple[str, ...] | None, network: Network
 ) -> tuple[str, bytes]:
-    """The content type (`image/png`) and bytes at a URL; `kind` is image, audio or video. `hosts` are the names that
-    may be asked (`*.example.com` is all below that); None is every public one.
+    """The content type (`image/png`) and bytes at a URL; `kind` is image, audio, video or media (image or video). `hosts`
+    are the names that may be asked (`*.example.com` is all below that); None is every public one.
 
     Raises ModelportError (400, 413) with a sentence that does not tell what the name resolves to. No time limit of its
     own: the caller sets one.
@@ -175,7 +176,11 @@ async def _get(address: Address, kind: str, max_bytes: int, network: Network) ->
         port=None if address.port == PORTS[address.scheme] else address.port,
         target=address.target.encode(),
     )
-    headers = [(b"accept", f"{kind}/*".encode()), (b"accept-encoding", b"identity"), (b"user-agent", b"modelport")]
+    headers = [
+        (b"accept", ", ".join(f"{each}/*" for each in KINDS.get(kind, (kind,))).encode()),
+        (b"accept-encoding", b"identity"),
+        (b"user-agent", b"modelport"),
+    ]
     trust, backend = network.authorities or _usual(), _pinned(ips, network.connect)
     try:
         async with (
@@ -205,7 +210,7 @@ async def _content(answer: Any, address: Address, kind: str, max_bytes: int) -> 
     if headers.get(b"content-encoding", "identity") != "identity":
         raise ModelportError(f"The media at '{host}' are compressed once more on their way, which is not read.")
     type_ = headers.get(b"content-type", "").partition(";")[0].strip().lower()
-    if _TYPE.fullmatch(type_) is None or not type_.startswith(kind + "/"):
+    if _TYPE.fullmatch(type_) is None or type_.partition("/")[0] not in KINDS.get(kind, (kind,)):
         raise ModelportError(f"What '{host}' has at this address is not of type {kind}.")
     too_large = ModelportError(f"The media at '{host}' are larger than the {max_bytes} bytes left.", TOO_LARGE)
     declared = headers.get(b"content-length", "0")

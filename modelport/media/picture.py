@@ -1,9 +1,11 @@
-"""Picture: how many pixels a PNG, JPEG, GIF or WebP says it has, read from its first bytes without decoding it.
+"""Picture: how many pixels a PNG, JPEG, GIF, WebP, BMP or TIFF says it has, read without decoding it.
 
 Every length is checked against the bytes that are there. Formats: PNG (RFC 2083 §11), JPEG (ITU T.81 annex B), GIF89a,
-WebP (RFC 9649).
+WebP (RFC 9649), BMP (BITMAPINFOHEADER), TIFF 6.0 (its first picture).
 """
 
+TIFF_WIDTH, TIFF_HEIGHT, TIFF_SHORT = 256, 257, 3
+"""Tags of a picture's size, and the type of two bytes."""
 START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """JPEG markers that hold height and width; the three taken out are tables."""
 BARE = frozenset((0x01, *range(0xD0, 0xD9)))
@@ -15,7 +17,7 @@ class Short(Exception):
 
 
 def size(data: bytes) -> tuple[int, int] | None:
-    """Width and height in pixels; None for what is none of the four formats, or damaged. Raises Short."""
+    """Width and height in pixels; None for what is none of these formats, or damaged. Raises Short."""
     read = next((reader for sign, reader in READERS if data[: len(sign)] == sign), None)
     if read is None:
         return None
@@ -79,6 +81,25 @@ def _jpeg(data: bytes) -> tuple[int, int] | None:
             at += length
 
 
+def _bmp(data: bytes) -> tuple[int, int] | None:
+    if _little(data, 14, 4) == 12:  # OS/2's
+        return _little(data, 18, 2), _little(data, 20, 2)
+    width, height = (int.from_bytes(_slice(data, at, 4), "little", signed=True) for at in (18, 22))
+    return abs(width), abs(height)  # rows from the top have a negative height
+
+
+def _tiff(data: bytes) -> tuple[int, int] | None:
+    read = _little if data[:1] == b"I" else _big
+    directory = read(data, 4, 4)
+    found: dict[int, int] = {}
+    for entry in range(read(data, directory, 2)):
+        at = directory + 2 + 12 * entry
+        tag = read(data, at, 2)
+        if tag in (TIFF_WIDTH, TIFF_HEIGHT):
+            found[tag] = read(data, at + 8, 2 if read(data, at + 2, 2) == TIFF_SHORT else 4)
+    return (found[TIFF_WIDTH], found[TIFF_HEIGHT]) if len(found) == 2 else None
+
+
 def _slice(data: bytes, at: int, length: int) -> bytes:
     if at + length > len(data):
         raise IndexError
@@ -99,4 +120,7 @@ READERS = (
     (b"GIF87a", _gif),
     (b"GIF89a", _gif),
     (b"RIFF", _webp),
+    (b"BM", _bmp),
+    (b"II*\0", _tiff),
+    (b"MM\0*", _tiff),
 )

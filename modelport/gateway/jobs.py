@@ -1,0 +1,119 @@
+"""Jobs: TAO's door to inference. A job's id is in the path; the runtime gets what the client sent.
+
+A job that is not ready is not waited for: its caller is told 202 at once, and asks again.
+"""
+
+import re
+import time
+import uuid
+
+from modelport.domain.answers import RETRY_AFTER_S, Facts, chat, inference, liveness, readiness, status
+from modelport.domain.progress import Progress, failed
+from modelport.domain.states import ServiceState
+from modelport.errors import INVALID, NOT_FOUND, Kind, ModelportError
+from modelport.gateway.request import Request, encode
+from modelport.gateway.routes import Route
+from modelport.gateway.surface import CHAT, INFERENCE
+
+V1 = re.compile(
+    r"/api/v1/orgs/(?P<org>[^/]*)/experiments/(?P<experiment>[^/]*)/jobs/(?P<job>[^/]*)/inference_microservice/inference"
+)
+V2 = re.compile(r"/api/v2/orgs/(?P<org>[^/]*)/inference_microservices/(?P<job>[^/:]*):inference")
+ORG = re.compile(r"[A-Za-z0-9_-]{1,255}")
+LOGINS = ("/api/v1/login", "/api/v2/login")
+HEALTH = {"/api/v1/status": status, "/api/v1/health/liveness": liveness, "/api/v1/health/readiness": readiness}
+CODES = {400: 1, 401: 2, 403: 2, 404: 1}
+"""ErrorRsp's `error_code`, by HTTP status; 3 for all others."""
+ORG_LABEL = "tao.org"
+OVER = (ServiceState.STOPPING, ServiceState.STOPPED)
+
+
+class NotThere(ModelportError):
+    """What TAO's routes say of a job without a ready engine: its own status and body, which are no error of ours."""
+
+    def __init__(self, answer: tuple[int, dict[str, object]]) -> None:
+        code, self.said = answer
+        waiting = code == 202
+        super().__init__("The job is not ready.", Kind(code, "service_unavailable", "not_ready"),
+                         retry_after_s=RETRY_AFTER_S if waiting else None)  # fmt: skip
+
+    def body(self, request_id: str | None = None) -> dict[str, object]:
+        return {**self.said, "request_id": request_id} if request_id is not None else self.said
+
+
+def is_inference(path: str) -> bool:
+    """Whether a path of TAO's is for an engine and not for control."""
+    return V1.fullmatch(path) is not None or V2.fullmatch(path) is not None
+
+
+def job_of(path: str) -> tuple[str, str]:
+    """Organisation and job id of an inference path. Raises ModelportError (400) for what is neither."""
+    found = V1.fullmatch(path) or V2.fullmatch(path)
+    if found is None or ORG.fullmatch(found["org"]) is None:
+        raise ModelportError("The organisation's name in the path may have letters, digits, '-' and '_'.")
+    for what, name in (("Experiment", found.groupdict().get("experiment")), ("Job", found["job"])):
+        if name is not None and not _is_uuid(name):
+            raise ModelportError(f"{what} ID passed is not a valid UUID")
+    return found["org"], found["job"].lower()
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        return len(text) <= 36 and str(uuid.UUID(text)) == text.lower()
+    except ValueError:
+        return False
+
+
+def error_rsp(error: ModelportError, request_id: str) -> bytes:
+    """An error as TAO's clients read it: ErrorRsp's fields, and those of its servers."""
+    if isinstance(error, NotThere):
+        return encode(error.body(request_id))
+    code = error.kind.status
+    return encode(
+        {
+            "error_desc": error.message[:1000],
+            "error_code": CODES.get(code, 3),
+            "status": "error",
+            "error": error.message[:1000],
+            "request_id": request_id,
+        }
+    )
+
+
+def refuse_unless_there(route: Route, path: str) -> None:
+    """Raises ModelportError for a job without a ready engine: NotThere (202 or 503) while it starts or when it could
+    not, 404 once it is over."""
+    routed = route.routed
+    over = route.gone or not routed.wanted or routed.state in OVER
+    if not routed.spec.job or (route.upstreams and not over):
+        return
+    if over:
+        raise ModelportError(
+            f"Job {routed.id} not found: it was stopped, and its id cannot be used again. Start a new one.", NOT_FOUND
+        )
+    if routed.spec.batch is not None:
+        raise ModelportError(f"Job {routed.id} works on a batch and takes no requests.", INVALID)
+    facts, progress = Facts(job_id=routed.id), _progress(route)
+    answer = chat(progress) if path == CHAT.path else inference(facts, progress, time.time())
+    if answer is not None:
+        raise NotThere(answer)
+
+
+def answer_health(request: Request, route: Route, path: str) -> bool:
+    """Answer a health route of a job whose engine is not there to do so. Whether that was so."""
+    if route.upstreams or not route.routed.spec.job or path not in HEALTH or route.routed.state in OVER:
+        return False
+    code, body = HEALTH[path](Facts(job_id=route.routed.id), _progress(route), time.time())
+    request.answer(code, encode(body))
+    return True
+
+
+def _progress(route: Route) -> Progress:
+    if route.routed.state is ServiceState.FAILED:
+        return failed(route.routed.reason)
+    return route.routed.progress or Progress()
+
+
+def is_direct(path: str) -> bool:
+    """Whether it is one of the routes that a container of TAO's answers itself."""
+    return path in HEALTH or path == INFERENCE.path

@@ -1,0 +1,1 @@
+"""Media: fetched from addresses that strangers wrote, and measured by their first bytes."""
