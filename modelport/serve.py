@@ -207,11 +207,11 @@ def examine(settings: Settings, wanted: "Spec | None" = None) -> "list[Check]":
     return doctor.examine(settings, verbs(settings).info().gateway_url if running(settings) else "", wanted)
 
 
-def host(arguments: Sequence[str]) -> None:
-    """Our own model server, by hand: what `modelport host` runs, until it is told to end."""
+def host(arguments: Sequence[str]) -> int:
+    """Our own model server, by hand, until it is told to end; its exit code."""
     from modelport.runtime.host import main
 
-    main(arguments)
+    return main(arguments, "modelport host")
 
 
 def is_alias(model: str) -> bool:

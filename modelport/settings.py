@@ -20,9 +20,12 @@ from modelport.domain.units import Duration
 from modelport.errors import ModelportError, nearest
 
 OTHER_VARIABLES = {
-    f"MODELPORT_{name}" for name in ("CONFIG", "KEY", "SERVICE", "INSTANCE", "OWNER", "INSTANCE_DIR", "INSTANCE_URL")
+    *(f"MODELPORT_{name}" for name in ("CONFIG", "KEY", "SERVICE", "INSTANCE", "OWNER")),
+    *(f"MODELPORT_{name}" for name in ("INSTANCE_DIR", "INSTANCE_URL", "HF_PYTHON", "TAO_VERSIONS", "ENGINE_KEY")),
+    *(f"MODELPORT_{name}" for name in ("BUCKET", "TEST_VLLM", "TEST_TAO")),
 }
-"""Names with our prefix that are not settings: the file's own place, a client's key, and the labels of engines."""
+"""Names with our prefix that are not settings: the file's own place, a client's key, the labels of engines, what our
+runtime is told, the Python with torch, and a user's own table of TAO's images."""
 SOCKET_BYTES = 100
 """The longest path of a unix socket that works everywhere is 107 bytes on Linux (unix(7)); some room is kept."""
 TAKEN_PORTS = (range(8080, 8200), range(8700, 8701))

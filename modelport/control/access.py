@@ -85,6 +85,8 @@ def _below_prefix(request: Request) -> str:
     return path.removeprefix(PREFIX)
 
 
+REACHING = ("image", "trust_remote_code", "any_address")
+"""Options that choose what program runs, or where it listens."""
 ADMINS = ("auth", "price", "limits", "failover", "allow_fields", "engine_args")
 """Fields of a Spec that say who may use a service and what that costs, or reach into its machine."""
 
@@ -98,6 +100,9 @@ def check_spec(who: Caller, spec: Spec, before: Spec | None) -> None:
     for name in ADMINS:
         if getattr(spec, name) != getattr(before, name):
             raise ModelportError(f"Only an admin key may set `{name}` of a service.", FORBIDDEN, param=name)
+    for name in REACHING:
+        if spec.options.get(name) != before.options.get(name):
+            raise ModelportError(f"Only an admin key may set the option `{name}`.", FORBIDDEN, param="options")
     for name, text in spec.env.items():
         if before.env.get(name) == text:
             continue

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from modelport.domain.service import ENDED_IDLE
 from modelport.domain.states import ALIVE, COMING, InstanceState, ServiceState
 from modelport.store.instances import Row
 from modelport.store.services import Service
@@ -11,7 +12,6 @@ MAX_FAILED_STARTS = 5
 """Starts that fail in a row without one getting ready, after which a service is failed."""
 PROVEN_S = 60.0
 """An engine that was ready for this long had a good start: its end counts as the first failure again."""
-IDLE = "It was stopped because nobody used it."
 REPORT_LAG_S = 1.5
 """How old the last word of a gateway may be: they report requests every second, the ones in flight too."""
 
@@ -79,7 +79,7 @@ def _run(
     rested_since = max(last_request_at, *(row.ready_at or 0.0 for row in ready))
     idle = 0 < service.spec.idle_timeout < now - rested_since - REPORT_LAG_S and service.spec.batch is None
     if idle and service.spec.job:
-        return Step(end=True, reason=IDLE)
+        return Step(end=True, reason=ENDED_IDLE)
     if idle:
         return Step(state=ServiceState.IDLE, reason="", wind_down=_endable(alive))
     proven = service.failures > 0 and all(now - (row.ready_at or now) > PROVEN_S for row in ready)

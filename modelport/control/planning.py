@@ -8,16 +8,20 @@ from pathlib import Path
 from modelport import catalog, engines, planner, platforms
 from modelport.control.known import Known, cloud_env, with_environment
 from modelport.domain.facts import ModelFacts
-from modelport.domain.launch import Launch
+from modelport.domain.launch import Labels, Launch
 from modelport.domain.plan import Device, Plan
 from modelport.domain.service import PlanView
 from modelport.domain.spec import Spec
 from modelport.engines import Engine
 from modelport.errors import CANNOT_FIT, ModelportError, nearest
 from modelport.planner.split import WAYS
+from modelport.platforms.docker_run import Mount, docker_run, network_of
 from modelport.store.starts import Learned
 
 NOTHING = Known()
+JOB_ID = "JOB_ID"
+CONTAINER_PORT = 8080
+TEGRA = Path("/etc/nv_tegra_release")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +60,7 @@ def must_fit(prepared: Prepared) -> Prepared:
 
 def preview(spec: Spec, known: Known = NOTHING) -> PlanView:
     """The plan alone: on the accelerators the Spec names, be they here or not, else on this machine."""
-    facts, engine = _look_up(spec, known, here=not spec.accelerators)
+    facts, engine = _look_up(spec, known, here=not spec.accelerators, only=True)
     if spec.accelerators:
         devices = planner.devices_of(planner.accelerators(spec.accelerators))
         known = replace(known, learned=Learned())  # it is of this machine, and those may be elsewhere
@@ -85,14 +89,20 @@ def offers(spec: Spec, known: Known = NOTHING) -> list[PlanView]:
     return views
 
 
-def _look_up(spec: Spec, known: Known, here: bool = True) -> tuple[ModelFacts, Engine]:
-    if spec.platform not in platforms.PLATFORMS:
-        there = platforms.PLATFORMS
+def _look_up(spec: Spec, known: Known, here: bool = True, only: bool = False) -> tuple[ModelFacts, Engine]:
+    """`only`: for a plan that nothing is started by."""
+    there = (*platforms.PLATFORMS, *(platforms.PLANNED if only else ()))
+    if spec.platform not in there:
         raise ModelportError(
             f"platform {spec.platform!r} is not known; there is {', '.join(there)}.{nearest(spec.platform, there)}",
             param="platform",
         )
-    facts = catalog.resolve(spec.model, cloud_env(known.workspace(spec)))
+    try:
+        facts = catalog.resolve(spec.model, cloud_env(known.workspace(spec)))
+    except ModelportError:
+        if (blind := engines.unread(spec.engine, spec.model)) is None:
+            raise
+        facts = blind
     return facts, engines.choose(spec.engine, facts, here)
 
 
@@ -156,9 +166,11 @@ def _plan(facts: ModelFacts, spec: Spec, engine: Engine, devices: Sequence[Devic
 
 
 def _modelled(engine: Engine) -> str:
-    """The engine whose way with memory the planner knows: any other is planned as a program that takes what it asks
-    for when it asks, like llama.cpp."""
-    return engine.name if engine.name in (*WAYS, "modelport") else "llamacpp"
+    """The engine whose way with memory the planner knows: TAO's containers are taken to be like our own runtime, any
+    other like llama.cpp, which takes what it asks for when it asks."""
+    if engine.name in (*WAYS, "llamacpp"):
+        return engine.name
+    return "modelport" if engine.name in ("modelport", *engines.NAMED) else "llamacpp"
 
 
 def _prices() -> tuple[planner.Price, ...]:
@@ -209,9 +221,27 @@ def _view(spec: Spec, facts: ModelFacts, engine: Engine, plan: Plan, known: Know
         extrapolated=plan.extrapolated,
         argv=launch.argv if launch else (),
         env=tuple(sorted([*launch.env, *launch.secret_env])) if launch else (),
+        container=_container(launch, facts, plan, spec) if launch else (),
         image=launch.image if launch else "",
         installed=engine.installed(),
         unlaunchable=why,
+    )
+
+
+def _container(launch: Launch, facts: ModelFacts, plan: Plan, spec: Spec) -> tuple[str, ...]:
+    """The `docker run` that would start it; its name stands for the service's id, which is not given yet."""
+    if not (launch.image and launch.container_argv):
+        return ()
+    port = spec.port if isinstance(spec.port, int) else CONTAINER_PORT
+    bound = launch.bind(Labels(JOB_ID, "", ""), "", port, 0)
+    return docker_run(
+        bound,
+        JOB_ID,
+        port,
+        gpus=plan.split.gpus if plan.device.kind == "gpu" else 1,
+        network=network_of(os.environ),
+        mounts=(Mount(facts.path, facts.path),) if Path(facts.path).exists() else (),
+        tegra=TEGRA.exists(),
     )
 
 

@@ -40,7 +40,7 @@ async def probe(client: httpx.AsyncClient, url: str, health_path: str, key_ref: 
 
 
 def _told(answer: httpx.Response) -> Progress | None:
-    if len(answer.content) > LONGEST_BODY_BYTES or b'"progress"' not in answer.content:
+    if len(answer.content) > LONGEST_BODY_BYTES or b'"reason"' not in answer.content:
         return None
     try:
         return read(answer.json())

@@ -14,17 +14,16 @@ import httpx
 import sqlalchemy as sa
 
 from modelport import platforms
-from modelport.control import known, measure, planning
+from modelport.control import measure
 from modelport.control.decide import MAX_FAILED_STARTS, PROVEN_S, Step, backoff_s, decide
 from modelport.control.failure import Reason, explain
-from modelport.control.ports import automatic, lowest_free
 from modelport.control.probe import Health, probe
+from modelport.control.starter import Starter
 from modelport.domain.instance import Exit
-from modelport.domain.launch import Labels
 from modelport.domain.progress import Progress, Stage
 from modelport.domain.states import ALIVE, COMING, InstanceState, ServiceState
 from modelport.domain.units import show_seconds
-from modelport.errors import CANNOT_FIT, NOT_READY, ModelportError
+from modelport.errors import ModelportError
 from modelport.platforms import Platform
 from modelport.settings import Settings
 from modelport.store import Store, gateways, instances, revision, services, starts
@@ -37,7 +36,6 @@ PERIOD_S = 1.0
 STARTING_PERIOD_S = 0.1
 """While an engine is on its way it is looked at more often: what is waited for is a person, or a held request."""
 REAP_PERIOD_S = 30.0
-_STARTABLE = (ServiceState.PLANNING, ServiceState.STARTING, ServiceState.DEGRADED)
 BATCH_DONE, BATCH_FAILED = 0, 1
 """Exit codes of a batch: some files were answered, or none."""
 BY_ITSELF = COMING | {InstanceState.READY}
@@ -52,6 +50,7 @@ class Reconciler:
     def __init__(self, settings: Settings, store: Store) -> None:
         self.settings = settings
         self.store = store
+        self.starter = Starter(settings, store, lambda: self.event.set())
         self.platforms: dict[str, Platform] = {}
         self.event = asyncio.Event()
         self.loop = asyncio.get_running_loop()
@@ -328,7 +327,7 @@ class Reconciler:
             if row.instance is not None:
                 await self.platform(row.platform).forget(row.instance)
         if not step.delete and (service.state is ServiceState.PLANNING or step.launch):
-            self._task(f"plan {service.id}", self._start(service, step.launch))
+            self._task(f"plan {service.id}", self.starter.start(service, step.launch))
 
     def _decide(self, tx: sa.Connection, service_id: str) -> tuple[Service, list[Row], Step, list[Row]]:
         """The service, its instances, its next step, and the ended instances that are no longer kept."""
@@ -343,52 +342,6 @@ class Reconciler:
             instances.update(tx, row, now, drain_revision=revision.current(tx))
         else:
             instances.update(tx, row, now, state=InstanceState.STOPPING)
-        self.event.set()
-
-    async def _start(self, service: Service, count: int) -> None:
-        """Plan (again: the machine may have changed), and write down `count` instances to be launched."""
-        try:
-            with self.store.read() as tx:
-                taught = known.known(tx)
-            prepared = planning.must_fit(await asyncio.to_thread(planning.prepare, service.spec, taught))
-            self._write_down(service, prepared, count)
-        except ModelportError as error:  # it does not fit, no port is free, the disk is full …
-            self._cannot_start(service.id, error)
-        self.event.set()
-
-    def _write_down(self, service: Service, prepared: planning.Prepared, count: int) -> None:
-        now = time.time()
-        with self.store.write() as tx:
-            current = services.find(tx, service.id)
-            if current.version != service.version or current.desired != "running" or current.state != service.state:
-                return  # it was changed while we planned: the next round decides anew
-            plan = measure.expected(prepared.plan, current.spec.accelerators)
-            state = ServiceState.STARTING if current.state is ServiceState.PLANNING else current.state
-            current = services.update(tx, current, now, plan=plan, state=state)
-            for _ in range(count):
-                taken = instances.ports(tx) | {s.port for s in services.all_services(tx)}
-                port = lowest_free(automatic(self.settings.engine_ports), taken)
-                labels = Labels(current.id, instances.new_id(), self.store.owner)
-                launch = prepared.launch.bind(labels, "127.0.0.1", port, self.settings.lease)
-                instances.insert(
-                    tx, launch, version=current.version, platform=current.spec.platform, engine=prepared.engine, now=now
-                )
-
-    def _cannot_start(self, service_id: str, error: ModelportError) -> None:
-        now = time.time()
-        with self.store.write() as tx:
-            service = services.find(tx, service_id)
-            log.warning("service %s cannot be started: %s", service.name, error.message)
-            if service.desired != "running" or service.state not in _STARTABLE:
-                return
-            serving = any(row.state is InstanceState.READY for row in instances.of_service(tx, service_id))
-            failures = service.failures + 1
-            passing = error.kind in (CANNOT_FIT, NOT_READY) and failures < MAX_FAILED_STARTS  # memory comes and goes
-            state = ServiceState.DEGRADED if serving else ServiceState.STARTING if passing else ServiceState.FAILED
-            if state is ServiceState.STARTING and service.state is ServiceState.DEGRADED:
-                state = ServiceState.DEGRADED
-            retry_at = now + backoff_s(failures)
-            services.update(tx, service, now, reason=error.message, failures=failures, retry_at=retry_at, state=state)
         self.event.set()
 
     # ---- what nobody wants ----

@@ -1,9 +1,8 @@
 """The REST API: each route hands JSON to one Verb and its answer back. Control's unix socket only."""
 
-from collections.abc import AsyncIterator, Callable
-from typing import Annotated, Any, TypeVar
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
 
-from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
@@ -15,38 +14,8 @@ from modelport.control.control import Control
 from modelport.control.rest_accounts import add_account_routes
 from modelport.domain.service import InfoView, PlanView, ServiceView
 from modelport.domain.spec import parse_file, parse_spec
-from modelport.errors import INTERNAL, INVALID, NOT_FOUND, NOT_READY, ModelportError
-
-T = TypeVar("T")
-
-PLANNERS = 4
-"""Models that are looked up and planned at a time."""
-WAITING = 16
-"""More that wait for their turn."""
-RETRY_S = 5.0
-
-
-class Planning:
-    """Calls that look models up, which may take a slow Hub's minute: in threads of their own, so that what asks for a
-    status, a stop or a key never waits for them."""
-
-    def __init__(self) -> None:
-        self.in_flight = 0
-        self.threads = CapacityLimiter(PLANNERS)
-
-    async def __call__(self, call: Callable[[], T]) -> T:
-        """What `call` gives. Raises ModelportError when PLANNERS and WAITING of them are under way."""
-        if self.in_flight >= PLANNERS + WAITING:
-            raise ModelportError(
-                f"{self.in_flight} models are being looked up at the moment; try again.",
-                NOT_READY,
-                retry_after_s=RETRY_S,
-            )
-        self.in_flight += 1
-        try:
-            return await to_thread.run_sync(call, limiter=self.threads)
-        finally:
-            self.in_flight -= 1
+from modelport.errors import INTERNAL, INVALID, NOT_FOUND, ModelportError
+from modelport.lookups import Lookups
 
 
 def make_app(control: Control) -> FastAPI:
@@ -91,7 +60,7 @@ def make_app(control: Control) -> FastAPI:
     def info() -> InfoView:
         return control.info()
 
-    planning = Planning()
+    planning = Lookups()
 
     @app.post(f"{PREFIX}/plan")
     async def plan(body: dict[str, Any]) -> PlanView:

@@ -144,7 +144,7 @@ def read(body: object) -> Progress | None:
     """The Progress in a readiness body that is not 200; None where it holds none. What is odd in it is left out."""
     given = _object(_object(body).get("progress"))
     if given.get("stage") not in set(Stage):
-        return None
+        return _plain(_object(body))
     stage = Stage(given["stage"])
     failed = stage is Stage.ERROR
     early = _object(body).get("reason") == "initialization_failed"
@@ -161,6 +161,32 @@ def read(body: object) -> Progress | None:
         failed_in=("initialization" if early else "load") if failed else "",
         again=_object(body).get("retry") is not False,
         at=_seconds(given.get("timestamp")),
+    )
+
+
+_REASONS = {
+    "server_initializing": Stage.INITIALIZING,
+    "model_loading": Stage.LOADING,
+    "model_not_loaded": Stage.LOADING,
+    "initialization_failed": Stage.ERROR,
+    "model_load_failed": Stage.ERROR,
+}
+
+
+def _plain(body: dict[str, Any]) -> Progress | None:
+    """What NVIDIA's own server says, which has `reason` and `message` alone. It does not try again by itself."""
+    stage = _REASONS.get(str(body.get("reason")))
+    if stage is None:
+        return None
+    sentence = str(body.get("message", ""))[:2000]
+    failed = stage is Stage.ERROR
+    early = body.get("reason") == "initialization_failed"
+    return Progress(
+        stage=stage,
+        message=sentence,
+        error=sentence.removeprefix(FAILED_INITIALIZATION).removeprefix(FAILED_LOAD) if failed else "",
+        failed_in=("initialization" if early else "load") if failed else "",
+        again=not failed,
     )
 
 

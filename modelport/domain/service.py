@@ -9,6 +9,8 @@ from modelport.domain.progress import Progress
 from modelport.domain.spec import Spec
 from modelport.domain.states import InstanceState, ServiceState
 
+ENDED_IDLE = "it was stopped because nobody used it"
+"""The reason of a job that ended so."""
 Desired = Literal["running", "stopped", "removed"]
 
 

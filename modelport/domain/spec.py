@@ -328,6 +328,8 @@ def sentence(error: Any, where: str, model: type[BaseModel]) -> str:
     what = str(error["msg"]).removeprefix("Value error, ").rstrip(".")
     if not key:
         return f"{where}: {what}."
+    if error["loc"][0] == "env" or str(error["loc"][0]).endswith("_ref"):  # what stands there may be a secret
+        return f"{where}: {key} is wrong: {what}."
     shown = repr(error["input"])
     return f"{where}: {key} is {shown if len(shown) < 80 else shown[:77] + '...'}, but {what[:1].lower() + what[1:]}."
 

@@ -104,6 +104,10 @@ class Records(Protocol):
 
     def list_workspaces(self) -> "list[Workspace]": ...
 
+    def check_workspace(self, workspace: str) -> Workspace:
+        """List its bucket with its credentials, where Modelport runs. Raises ModelportError with what is wrong."""
+        ...
+
     def delete_workspace(self, workspace: str) -> Workspace:
         """By name or id. Raises ModelportError: 404, and 400 while a service uses it."""
         ...

@@ -11,6 +11,7 @@ from modelport.domain.answers import RETRY_AFTER_S, Facts, chat, inference, live
 from modelport.domain.progress import Progress, failed
 from modelport.domain.states import ServiceState
 from modelport.errors import INVALID, NOT_FOUND, Kind, ModelportError
+from modelport.gateway.admit import Unknown
 from modelport.gateway.request import Request, encode
 from modelport.gateway.routes import Route
 from modelport.gateway.surface import CHAT, INFERENCE
@@ -22,14 +23,15 @@ V2 = re.compile(r"/api/v2/orgs/(?P<org>[^/]*)/inference_microservices/(?P<job>[^
 ORG = re.compile(r"[A-Za-z0-9_-]{1,255}")
 LOGINS = ("/api/v1/login", "/api/v2/login")
 HEALTH = {"/api/v1/status": status, "/api/v1/health/liveness": liveness, "/api/v1/health/readiness": readiness}
-CODES = {400: 1, 401: 2, 403: 2, 404: 1}
+CODES = {400: 1, 401: 1, 403: 2, 404: 1}
 """ErrorRsp's `error_code`, by HTTP status; 3 for all others."""
 ORG_LABEL = "tao.org"
 OVER = (ServiceState.STOPPING, ServiceState.STOPPED)
 
 
-class NotThere(ModelportError):
-    """What TAO's routes say of a job without a ready engine: its own status and body, which are no error of ours."""
+class NotThere(Unknown):
+    """What TAO's routes say of a job without a ready engine: its own status and body, which are no error of ours. By
+    the store it may be ready by now."""
 
     def __init__(self, answer: tuple[int, dict[str, object]]) -> None:
         code, self.said = answer

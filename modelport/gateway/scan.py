@@ -25,8 +25,9 @@ FORBIDDEN = (
 past the caps that are counted by other names (llama.cpp's `n_predict`) or by an answer that says nothing yet
 (`background`)."""
 READ_ONCE = (
-    b"model", b"stream", b"stream_options", b"max_tokens", b"max_new_tokens", b"max_completion_tokens", b"max_output_tokens",
-    b"n", b"best_of", b"prompt", b"prompts", b"text", b"input_ids", b"inputs", b"input", b"sampling_params", b"parameters",
+    b"model", b"stream", b"stream_options", b"max_tokens", b"max_new_tokens", b"max_completion_tokens",
+    b"max_output_tokens", b"n", b"best_of", b"prompt", b"prompts", b"text", b"input_ids", b"inputs", b"input",
+    b"sampling_params", b"parameters",
 )  # fmt: skip
 """Keys that decide routing or accounting: each may stand once at the top of a body."""
 _QUOTED = tuple(b'"' + name + b'"' for name in READ_ONCE)

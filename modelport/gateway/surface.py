@@ -52,7 +52,8 @@ ROUTED = {**SURFACES, INFERENCE.path: INFERENCE}
 """Where the service is given already."""
 CHAT = SURFACES["/v1/chat/completions"]
 UNCOUNTED = frozenset(
-    ("/tokenize", "/detokenize", "/apply-template", "/health", "/v1/models", "/info", "/version",
+    ("/tokenize", "/detokenize", "/apply-template", "/health", "/v1/models", "/info", "/version", "/api/v1/status",
+     "/api/v1/health/liveness", "/api/v1/health/readiness",
      "/v1/messages/count_tokens")
 )  # fmt: skip
 """Routes that no model works for: they count as requests only."""

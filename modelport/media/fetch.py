@@ -91,8 +91,8 @@ class Network:
 async def fetch(
     url: str, kind: str, max_bytes: int, hosts: tuple[str, ...] | None, network: Network
 ) -> tuple[str, bytes]:
-    """The content type (`image/png`) and bytes at a URL; `kind` is image, audio, video or media (image or video). `hosts`
-    are the names that may be asked (`*.example.com` is all below that); None is every public one.
+    """The content type (`image/png`) and bytes at a URL; `kind` is image, audio, video or media (image or video).
+    `hosts` are the names that may be asked (`*.example.com` is all below that); None is every public one.
 
     Raises ModelportError (400, 413) with a sentence that does not tell what the name resolves to. No time limit of its
     own: the caller sets one.

@@ -13,6 +13,8 @@ PLATFORMS: dict[str, str] = {
     "process": "modelport.platforms.process:ProcessPlatform",
 }
 """Name to `module:class`; imported when first used. A class takes the state directory."""
+PLANNED = ("docker",)
+"""Where a plan can be made for, and its command shown, though nothing is started there yet."""
 
 
 class Platform(Protocol):

@@ -86,7 +86,7 @@ def read(arguments: Sequence[str], environ: MutableMapping[str, str], program: s
         host=given.host,
         port=given.port,
         options=options,
-        bucket=given.bucket.rstrip("/"),
+        bucket=(given.bucket or environ.get("MODELPORT_BUCKET", "")).rstrip("/"),
         hosts=tuple(host.lower() for host in given.allow_url),
         idle_timeout_s=0.0 if kept else given.idle_timeout_minutes * 60,
         job_id=wanted.id or environ.get("MODELPORT_SERVICE") or str(uuid.uuid4()),

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
+from modelport.domain.presets import PRESETS
 from modelport.errors import ModelportError
 from modelport.runtime.handler import Handler
 
@@ -34,12 +35,13 @@ def _has_onnx(names: frozenset[str]) -> bool:
 
 
 ONNX_NEEDS = ("onnxruntime", "PIL", "numpy")
+HF_NEEDS = ("torch", "transformers", "PIL", "av")
 HANDLERS: list[Row] = [
     Row("classification", "modelport.runtime.classification:Classification", ONNX_NEEDS, "vision",
         lambda names, task: _has_onnx(names) and task == "classify"),
     Row("detection", "modelport.runtime.detection:Detection", ONNX_NEEDS, "vision",
         lambda names, task: _has_onnx(names) and task == "detect"),
-    Row("transformers", "modelport.runtime.transformer:Transformer", ("torch", "transformers"), "hf",
+    Row("transformers", "modelport.runtime.transformer:Transformer", HF_NEEDS, "hf",
         lambda names, task: task in ("generate", "embed") and bool({"config.json", "adapter_config.json"} & names)),
 ]  # fmt: skip
 
@@ -73,7 +75,7 @@ def own_task(model: Path, names: frozenset[str]) -> str:
         return "embed" if EMBEDDERS & names else "generate"
     try:
         sidecar = json.loads(((model.parent if model.is_file() else model) / SIDECAR).read_bytes())
-        return sidecar.get("task", "classify")
+        return sidecar.get("task") or PRESETS.get(sidecar.get("preset", ""), {}).get("task", "classify")
     except FileNotFoundError:
         return "classify"
     except (ValueError, AttributeError, OSError):

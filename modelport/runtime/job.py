@@ -1,7 +1,7 @@
 """Job: what TAO's `--job` and `--docker_env_vars` say, as the names and options that the rest of the runtime knows.
 
-Keys, lists and the rule "JSON first, a Python literal next" are the contract's (shared/contracts/000-tao-skill.md,
-1.4 and 1.5), which has them from NVIDIA's servers.
+Keys, lists and the rule "JSON first, a Python literal next" are those of NVIDIA's servers (tao-skill-bank,
+service.yaml; nvidia-tao-core, base_inference_microservice_server.py).
 """
 
 import ast
@@ -10,22 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from modelport.domain.variables import ALLOWED, FORBIDDEN, SECRETS
 from modelport.errors import ModelportError, nearest
 
 Scalar = str | int | float | bool
-SECRETS = frozenset(
-    ("HF_TOKEN", "WANDB_API_KEY", "CLEARML_API_ACCESS_KEY", "CLEARML_API_SECRET_KEY", "TAO_API_KEY", "TAO_USER_KEY")
-)
-"""Arguments are seen by everyone on a machine, so these come by the environment only."""
-FORBIDDEN = frozenset(("TAO_LOGGING_SERVER_URL", "TAO_ADMIN_KEY"))
-ALLOWED = frozenset((
-    "WANDB_BASE_URL", "WANDB_USERNAME", "WANDB_ENTITY", "WANDB_PROJECT", "WANDB_INSECURE_LOGGING", "CLEARML_WEB_HOST",
-    "CLEARML_API_HOST", "CLEARML_FILES_HOST", "TAO_API_SERVER", "CLOUD_BASED", "TAO_EXECUTION_BACKEND",
-    "TAO_API_JOB_ID", "TAO_API_RESULTS_DIR", "TAO_LOG_LEVEL", "TAO_TELEMETRY_SERVER", "TAO_CLIENT_TYPE",
-    "TAO_AUTOML_TRIGGERED", "TELEMETRY_OPT_OUT", "JOB_ID", "AUTOML_EXPERIMENT_NUMBER",
-    "RETAIN_CHECKPOINTS_FOR_RESUME", "EARLY_STOP_EPOCH", "DEBUG_ENABLED", "RECURSIVE_DATASET_FILE_DOWNLOAD",
-    "ORCHESTRATION_API_NETWORK", "ORCHESTRATION_API_ACTION", "CUDA_OVERRIDE_VERSION", "LEPTON_SHARED_MEMORY_SIZE",
-))  # fmt: skip
 MAX_TEXT = 500
 """Characters of one variable's value."""
 ELSEWHERE = {

@@ -38,6 +38,8 @@ class Session:
         options.log_severity_level = 4  # it names paths; what matters is raised
         options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
         options.inter_op_num_threads = 1
+        # Threads that spin while they wait take the cores from their neighbours, and from the server itself.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         cuda = device != "cpu" and "CUDAExecutionProvider" in ort.get_available_providers()
         if device == "cuda" and not cuda:
             raise LoadFailed("device is cuda, but the installed onnxruntime has none; install onnxruntime-gpu.")

@@ -1,4 +1,4 @@
-"""TAO's inference route in words: a body as a Call, a Result and an error as bodies (shared/contracts/001, 5)."""
+"""TAO's inference route in words: a body as a Call, a Result and an error as bodies (nvidia-tao-core's)."""
 
 import time
 from collections.abc import Mapping

@@ -10,10 +10,10 @@ from starlette.exceptions import HTTPException
 
 from modelport.domain.verbs import Verbs
 from modelport.errors import INTERNAL, INVALID, METHOD_NOT_ALLOWED, NOT_FOUND, ModelportError
+from modelport.lookups import Lookups
 from modelport.settings import Settings
 from modelport.tao import experiments, jobs, login, microservices, workspaces
 from modelport.tao.errors import error_rsp
-from modelport.tao.lookups import Lookups
 
 ROUTERS = (login.router, microservices.router, jobs.router, workspaces.router, experiments.router)
 

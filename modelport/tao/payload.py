@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from modelport.domain.launch import SERVICE
 from modelport.domain.spec import REFERENCE
+from modelport.domain.variables import ALLOWED, FORBIDDEN
 from modelport.errors import ModelportError, nearest
 from modelport.tao.arch import Arch
-from modelport.tao.environment import ALLOWED, OURS
 from modelport.tao.platforms import Platform
 
 Option = str | int | float | bool
@@ -90,7 +90,7 @@ def environment(
     """A service's environment, secrets by reference. cosmos-predict2.5's holds nothing but what was given and, for a
     model of the Hub, its token. Raises ModelportError for a variable that is not allowed and for a secret's value."""
     for name, text in given.items():
-        if name in OURS:
+        if name in FORBIDDEN:
             raise ModelportError(f"{name} cannot be given: the service reports to no TAO API server.", param=name)
         if name in SET_HERE:
             raise ModelportError(f"{name} cannot be given: it follows from the platform and the job.", param=name)

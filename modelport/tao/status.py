@@ -7,7 +7,7 @@ from typing import Any, Literal
 from modelport.domain.answers import Facts, flags, shown, stamp
 from modelport.domain.answers import status as running_status
 from modelport.domain.progress import Progress, Stage, failed
-from modelport.domain.service import InstanceView, ServiceView
+from modelport.domain.service import ENDED_IDLE, InstanceView, ServiceView
 from modelport.domain.states import InstanceState, ServiceState
 
 Word = Literal["Pending", "Running", "Done", "Error", "Canceled"]
@@ -18,10 +18,6 @@ PENDING = frozenset({_S.PENDING, _S.PLANNING})
 FAILED_TO_COME = frozenset({InstanceState.FAILED, InstanceState.GONE})
 FINISHED = "exit code 0"
 """How the engine of a batch ends that was not stopped."""
-IDLE = "idle"
-"""The reason of a job that ended for being idle."""
-TOLD_S = 0.5
-"""Gateways look for news four times a second. Who polls until the model is loaded and then asks it is not told 202."""
 
 
 def word(view: ServiceView) -> Word:
@@ -54,7 +50,7 @@ def status(view: ServiceView) -> dict[str, Any]:
         "server_initializing": False,
         "pod_name": last.id if last else "",
         "pod_status": "Failed" if over == "Error" else "Succeeded",
-        "auto_deletion": view.reason == IDLE,
+        "auto_deletion": view.reason == ENDED_IDLE,
         "reason": view.reason,
         "progress": {**shown(ended), "stage": "error" if over == "Error" else "stopped"},
         "timestamp": stamp(now),
@@ -76,8 +72,7 @@ def facts(view: ServiceView, last: InstanceView | None) -> Facts:
 def progress(view: ServiceView, last: InstanceView | None) -> Progress:
     """How far a job is that is not over. A start that is tried again is on its way, not an error."""
     said = last.progress if last else None
-    told = last is None or last.ready_at is None or time.time() - last.ready_at > TOLD_S
-    if view.state in (_S.READY, _S.DEGRADED) and told:
+    if view.state in (_S.READY, _S.DEGRADED):
         share = said.share if said and view.spec.batch else None
         return Progress(
             Stage.READY, said.message if said and said.message else "Model is ready", share=share, at=_at(said)
@@ -102,4 +97,4 @@ def _at(said: Progress | None) -> float:
 
 
 def _farewell(view: ServiceView) -> str:
-    return "It ended after a time without requests" if view.reason == IDLE else "It is over"
+    return "It ended after a time without requests" if view.reason == ENDED_IDLE else "It is over"

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import httpx
 
+from modelport import lookups
 from modelport.control import rest
 from modelport.control.control import Control
 from modelport.errors import ModelportError
@@ -34,8 +35,8 @@ async def _crowd(control: SlowControl, more: int) -> tuple[list[httpx.Response],
         def ask() -> Any:
             return client.post(f"{rest.PREFIX}/plan", json={"model": "org/name"})
 
-        held = [asyncio.create_task(ask()) for _ in range(rest.PLANNERS + rest.WAITING)]
-        while control.planning < rest.PLANNERS:
+        held = [asyncio.create_task(ask()) for _ in range(lookups.AT_A_TIME + lookups.WAITING)]
+        while control.planning < lookups.AT_A_TIME:
             await asyncio.sleep(0.01)
         refused = [await asyncio.wait_for(ask(), 30) for _ in range(more)]
         services = await asyncio.wait_for(client.get(f"{rest.PREFIX}/services"), 30)
@@ -48,6 +49,6 @@ def test_look_ups_have_threads_of_their_own_and_too_many_are_told_to_come_back()
     control = SlowControl()
     answers, services, at_once = asyncio.run(_crowd(control, 2))
     assert services.status_code == 200 and services.json() == []
-    assert at_once == rest.PLANNERS
+    assert at_once == lookups.AT_A_TIME
     assert [(a.status_code, a.headers["retry-after"]) for a in answers[:2]] == [(503, "5")] * 2
     assert all("It was looked up." in answer.text for answer in answers[2:])

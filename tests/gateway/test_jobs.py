@@ -19,7 +19,8 @@ from modelport.store.services import Service
 from tests.gateway.world import ROUTES, World, free_port
 
 JOB_ROUTES = (*ROUTES, "POST /api/v1/inference", "GET /api/v1/status")
-EXPERIMENT = str(uuid.uuid4())
+EXPERIMENT = "6f1d0b5e-0c39-4d52-9a3e-0d8c3b1f5a11"
+NOBODYS = "0b0a5b43-8c7f-4f83-a1cd-7d6a5a0f3b62"
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +168,7 @@ def test_a_job_that_ended_is_gone_for_good(world: World) -> None:
 
 
 def test_unknown_jobs_and_other_organisations_are_not_found(world: World, ready: Service) -> None:
-    for path in (v2(str(uuid.uuid4())), v2(ready.id, "other"), v1(str(uuid.uuid4()))):
+    for path in (v2(NOBODYS), v2(ready.id, "other"), v1(NOBODYS)):
         answer = world.http.post(path, json={"prompt": "hi"})
         assert (answer.status_code, answer.json()["error_code"]) == (404, 1)
 
@@ -177,8 +178,8 @@ def test_unknown_jobs_and_other_organisations_are_not_found(world: World, ready:
     [
         (v2("not-a-uuid"), "Job ID passed is not a valid UUID"),
         (v1("x"), "Job ID passed is not a valid UUID"),
-        (v1(str(uuid.uuid4()), experiment="nope"), "Experiment ID passed is not a valid UUID"),
-        (v2(str(uuid.uuid4()), org="a%20b"), "organisation"),
+        (v1(NOBODYS, experiment="nope"), "Experiment ID passed is not a valid UUID"),
+        (v2(NOBODYS, org="a%20b"), "organisation"),
     ],
 )
 def test_wrong_ids_are_said(world: World, path: str, words: str) -> None:

@@ -1,4 +1,4 @@
-"""Each way in which other gateways' budgets leaked (../shared/security.md), by the number of its report, shut here."""
+"""Each way in which other gateways' budgets leaked (published reports), by the number of its report, shut here."""
 
 import time
 from typing import Any

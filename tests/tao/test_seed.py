@@ -1,13 +1,12 @@
 """The documentation's examples, replayed with their bodies as they stand; what is answered is compared key by key."""
 
-import time
 import uuid
 from typing import Any
 
 import pytest
 
 from modelport.domain.progress import Progress, Stage
-from tests.harness import until
+from modelport.domain.service import ENDED_IDLE
 from tests.tao.world import EXPERIMENT, ORG, Tao
 
 TRAIN_JOB = "0b0a5b43-8c7f-4f83-a1cd-7d6a5a0f3b62"
@@ -141,9 +140,9 @@ def test_stop_answers_as_documented_twice_and_the_id_is_gone_for_good(trained: T
 
 def test_a_job_that_ended_for_being_idle_says_so(trained: Tao) -> None:
     job = started(trained)
-    trained.move(job, "stopped", "idle", "stopped")
+    trained.move(job, "stopped", ENDED_IDLE, "stopped")
     answer = trained.done("GET", f"/v2/orgs/{ORG}/inference_microservices/{job}:status")
-    assert (answer["status"], answer["auto_deletion"], answer["reason"]) == ("Done", True, "idle")
+    assert (answer["status"], answer["auto_deletion"], answer["reason"]) == ("Done", True, ENDED_IDLE)
 
 
 def test_a_start_that_is_tried_again_is_no_error_yet(trained: Tao) -> None:
@@ -153,16 +152,6 @@ def test_a_start_that_is_tried_again_is_no_error_yet(trained: Tao) -> None:
     answer = trained.done("GET", f"/v2/orgs/{ORG}/inference_microservices/{job}:status")
     assert (answer["status"], answer["server_initializing"]) == ("healthy", True)
     assert answer["model_load_error"] is None and "exit code 1" in answer["progress"]["message"]
-
-
-def test_a_model_is_loaded_for_clients_once_the_gateways_know_it(trained: Tao) -> None:
-    """So a client that polls until then is not told 202 by its first request."""
-    job = started(trained)
-    trained.move(job, "ready")
-    trained.instance(job, "ready", ready_at=time.time())
-    path = f"/v2/orgs/{ORG}/inference_microservices/{job}:status"
-    assert trained.done("GET", path)["model_loading"] is True
-    assert until(lambda: trained.done("GET", path)["model_loaded"])
 
 
 def test_both_versions_see_one_job_and_another_organisation_none(trained: Tao) -> None:
