@@ -148,11 +148,7 @@ class Control(StoreAccounts, StorePlans):
         """The port a Spec claims. Raises ModelportError when another service has it or something listens there."""
         if spec.port is None:
             return None
-        others = {
-            s.port: s.name
-            for s in services.all_services(tx)
-            if s.port and not _over(s) and (own is None or s.id != own.id)
-        }
+        others = {s.port: s.name for s in services.all_services(tx) if s.port and (own is None or s.id != own.id)}
         engine_ports = instances.ports(tx)
         host = "127.0.0.1" if spec.auth == "none" else self.settings.host
 

@@ -40,7 +40,8 @@ async def probe(client: httpx.AsyncClient, url: str, health_path: str, key_ref: 
 
 
 def _told(answer: httpx.Response) -> Progress | None:
-    if len(answer.content) > LONGEST_BODY_BYTES or b'"reason"' not in answer.content:
+    body = answer.content
+    if len(body) > LONGEST_BODY_BYTES or not (b'"progress"' in body or b'"reason"' in body):
         return None
     try:
         return read(answer.json())

@@ -313,6 +313,8 @@ class Reconciler:
                     values["state"] = step.state
                 if step.end:
                     values["desired"] = "stopped"
+                if step.state is ServiceState.STOPPED and service.spec.job:
+                    values["port"] = None  # it is over for good, and others want one
                 if step.state in (ServiceState.READY, ServiceState.IDLE):
                     values |= {"retry_at": None, "wake_at": None}
                 if step.forgive or step.state is ServiceState.IDLE:

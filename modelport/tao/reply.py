@@ -45,6 +45,8 @@ def post(url: str, key: str, body: dict[str, Any], *, timeout_s: float, verify: 
         )
     except httpx.ReadTimeout:
         raise ModelportError(f"The service did not answer within {timeout_s:g} s.", ENGINE_TIMEOUT) from None
+    except httpx.ConnectError:
+        return Reply(503, None)  # its port may not be open yet: whether it comes is for the readiness to say
     except httpx.HTTPError as error:
         raise ModelportError(f"The service did not answer ({type(error).__name__}); try again.", ENGINE_FAULT) from None
     return Reply(answer.status_code, _json(answer))

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from modelport.gateway.app import OWN_TABLE, TABLE, Policy
+from modelport.gateway.app import JOB, OWN_TABLE, TABLE, Policy
 from modelport.gateway.surface import SURFACES
 from modelport.store import keys
 from tests.gateway.world import PLAIN, Engine, World, chat, until
@@ -36,7 +36,11 @@ def test_every_route_has_the_policy_written_here() -> None:
         ("/modelport/v1/services", Policy.OPERATE),
         ("/modelport/v1/services/", Policy.OPERATE),
         ("/modelport/", Policy.ADMIN),
+        ("/api/v1/login", Policy.OPEN),
+        ("/api/v2/login", Policy.OPEN),
+        ("/api/", Policy.OPERATE),
     }
+    assert JOB.policy is Policy.INFER
     own = {"/health", "/healthz", "/v1/models", "/v1/models/", *inference, "/"}
     assert {e.path for e in OWN_TABLE} == own
     assert {e.path for e in OWN_TABLE if e.policy is Policy.OPEN} == {"/health", "/healthz"}

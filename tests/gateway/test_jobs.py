@@ -190,7 +190,7 @@ def test_wrong_ids_are_said(world: World, path: str, words: str) -> None:
 
 def test_no_key_and_another_models_key_are_refused_in_taos_shape(world: World, ready: Service) -> None:
     without = world.client("mp-nobody00000000")
-    assert without.post(v2(ready.id), json={"prompt": "hi"}).json()["error_code"] == 2
+    assert without.post(v2(ready.id), json={"prompt": "hi"}).json()["error_code"] == 1
     other = world.client(world.key(models=("something-else",)))
     answer = other.post(v2(ready.id), json={"prompt": "hi"})
     assert (answer.status_code, answer.json()["error_code"]) == (403, 2)

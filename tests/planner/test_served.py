@@ -178,7 +178,7 @@ def test_a_gpu_engine_without_a_gpu_is_an_error_save_vllm_on_cpu() -> None:
 
 def test_an_unknown_engine_is_refused_with_those_that_are_known() -> None:
     with pytest.raises(
-        ModelportError, match="'vlm' cannot be planned; these can: llamacpp, vllm, .*Did you mean 'vllm'"
+        ModelportError, match="'vlm' cannot be planned; these can: llamacpp, modelport, vllm, .*Did you mean 'vllm'"
     ):
         plan(LLAMA_8B.facts(), Spec(model="x"), devices_of(accelerators("H100:1")), "vlm")
 

@@ -3,7 +3,6 @@ run leaves behind: the value of a secret stands nowhere."""
 
 import base64
 import io
-import json
 import os
 import secrets
 import threading
@@ -55,12 +54,14 @@ def bare(model: str, pictures: list[bytes]) -> list[Any]:
     works = [handler.check(Call("inference", {}, (Medium("image", data, "images[0]"),))) for data in pictures]
     answers = [handler.run([work])[0] for work in works]
     handler.close()
-    return [as_is(answer.results["predictions"][0]) for answer in answers]  # type: ignore[union-attr]
+    return [answer.results["predictions"][0] for answer in answers]  # type: ignore[union-attr]
 
 
-def as_is(prediction: Any) -> Any:
-    """With numbers as far as batches leave them the same."""
-    return json.loads(json.dumps(prediction), parse_float=lambda text: round(float(text), 2))
+def same(one: Any, other: Any) -> bool:
+    """Whether two predictions are of one picture: batches leave numbers the same up to rounding."""
+    if "class" in one:
+        return one["class"] == other["class"] and abs(one["confidence"] - other["confidence"]) < 1e-4
+    return one["labels"] == other["labels"] and np.allclose(one["boxes"], other["boxes"], atol=0.05)
 
 
 class Clients:
@@ -92,13 +93,15 @@ class Clients:
             while time.monotonic() < until_s:
                 turn += 1
                 which = turn * 7 % 40
-                uri = "data:image/png;base64," + base64.b64encode(self.asked[name][which]).decode()
+                kind = "png" if name == "digits" else "jpeg"
+                uri = f"data:image/{kind};base64," + base64.b64encode(self.asked[name][which]).decode()
                 answer = http.post((v1, v2)[turn % 2], json={"images": [uri]}, timeout=60)
-                said = as_is(answer.json()["results"]["predictions"][0]) if answer.status_code == 200 else answer.text
+                known = self.expected[name][which]
+                right = answer.status_code == 200 and same(answer.json()["results"]["predictions"][0], known)
                 with self.lock:
                     self.answered += 1
-                    if said != self.expected[name][which]:
-                        self.wrong.append(f"{name}[{which}]: {said} instead of {self.expected[name][which]}")
+                    if not right:
+                        self.wrong.append(f"{name}[{which}]: {answer.text[:300]} instead of {known}")
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +178,9 @@ def whole_run(serving: Serving, values: dict[str, str], tmp_path: Path) -> list[
         said.append(http.post(f"{path}/{view.id}:inference", json={"media": "s3://nowhere/cat.png"}).text)
         said.append(http.get(f"{path}/{view.id}:status").text)
         raw = {"network_arch": "x", "model_path": str(MODELS / "digits"), "docker_env_vars": values}
-        said.append(without_echo(http.post(f"{path}:start", json=raw), values))
+        refused = http.post(f"{path}:start", json=raw)
+        assert refused.status_code == 400, refused.text
+        said.append(refused.text)
         login = {"ngc_key": values["TAO_API_KEY"], "ngc_org_name": "acme"}
         said.append(http.post("/api/v2/login", json=login).text)
         said.append(http.get("/api/v2/orgs/acme/workspaces").text)
@@ -191,11 +196,6 @@ def whole_run(serving: Serving, values: dict[str, str], tmp_path: Path) -> list[
         said += [done.stdout, done.stderr]
     said.append(serving.log.read_text())
     return said
-
-
-def without_echo(answer: httpx.Response, values: dict[str, str]) -> str:
-    assert answer.status_code == 400, answer.text
-    return answer.text
 
 
 def command_lines() -> Iterator[list[str]]:

@@ -228,7 +228,7 @@ def test_what_the_agent_looks_up_about_services_is_what_the_code_does() -> None:
         assert ("hub_id" in facts["model_path"], facts["told_by"] == "job") == (arch.bare_hub_id, arch.job_payload)
     assert tuple(found["architectures"]["cosmos-predict2.5"]["asks_for"]["model_key"]) == wanted.MODEL_KEYS
     assert tuple(found["secrets"]) == payload.SECRETS and tuple(found["set_by_modelport"]) == payload.SET_HERE
-    assert set(found["refused"]) == payload.OURS and tuple(found["model_path"]["refused"]) == payload.CLOUDS
+    assert set(found["refused"]) == payload.FORBIDDEN and tuple(found["model_path"]["refused"]) == payload.CLOUDS
     assert found["ports"] == wanted.PORTS
     assert {k: tuple(v) for k, v in found["registry"].items() if k != "always"} == registry.FIELDS
     for name, platform in platforms.PLATFORMS.items():
