@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from modelport.control.decide import Step, backoff_s, decide
 from modelport.domain.launch import Labels, Launch
-from modelport.domain.spec import Spec
+from modelport.domain.service import ENDED_IDLE
+from modelport.domain.spec import Batch, Spec
 from modelport.domain.states import ALIVE, SERVICE_TRANSITIONS, InstanceState, ServiceState
 from modelport.store.instances import Row
 from modelport.store.services import Service
@@ -133,3 +134,18 @@ def test_whatever_is_found_each_step_is_legal_and_never_more_than_is_wanted(
     assert desired == "running" or step.launch == 0
     ended = {r.id for r in rows if r.state in (InstanceState.GONE, InstanceState.FAILED)}
     assert not ended & set(step.wind_down)
+
+
+def test_a_job_that_idles_is_over_and_another_service_sleeps() -> None:
+    rested = replace(SERVICE, spec=Spec(model="m", idle_timeout=60))
+    job = replace(SERVICE, spec=Spec(model="m", idle_timeout=60, job=True))
+    long_ago = [row(1, READY, ready_at=NOW - 1000)]
+    assert decide(rested, long_ago, NOW, NOW - 900).state is ServiceState.IDLE
+    step = decide(job, long_ago, NOW, NOW - 900)
+    assert step.end and step.state is None and step.reason == ENDED_IDLE
+    assert decide(job, long_ago, NOW, NOW - 10) == Step()
+
+
+def test_a_batch_is_never_idle() -> None:
+    batch = Spec(model="m", idle_timeout=60, job=True, batch=Batch(input="/in", results="/out"))
+    assert decide(replace(SERVICE, spec=batch), [row(1, READY, ready_at=NOW - 1000)], NOW, 0.0) == Step()
