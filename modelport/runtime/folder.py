@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from modelport import storage
-from modelport.errors import INTERNAL, NOT_FOUND, TOO_LARGE, ModelportError
+from modelport.errors import INTERNAL, MODEL_NOT_FOUND, NOT_FOUND, TOO_LARGE, ModelportError
 
 
 class Folder(Protocol):
@@ -88,7 +88,13 @@ class Cloud:
         self.uri, self.env = uri, env
 
     def names(self) -> set[str]:
-        return {file.path for file in storage.files(self.uri, self.env)}
+        try:
+            return {file.path for file in storage.files(self.uri, self.env)}
+        except ModelportError as error:
+            if error.kind is not MODEL_NOT_FOUND:
+                raise
+            storage.reach(self.uri, self.env)  # raises where it is the bucket that is not there
+            return set()
 
     def read(self, name: str, max_bytes: int) -> bytes:
         return storage.read(f"{self.uri}/{name}", self.env, max_bytes)
