@@ -208,7 +208,10 @@ def examine(settings: Settings, wanted: "Spec | None" = None) -> "list[Check]":
 
 
 def host(arguments: Sequence[str]) -> int:
-    """Our own model server, by hand, until it is told to end; its exit code."""
+    """Our own model server, by hand, until it is told to end; its exit code. In the Python that has torch, where
+    MODELPORT_HF_PYTHON names one: that one has whatever else is needed too."""
+    if (other := os.environ.pop("MODELPORT_HF_PYTHON", "")) and not Path(other).samefile(sys.executable):
+        os.execv(other, [other, "-m", "modelport.runtime", *arguments])  # noqa: S606 - an argv list
     from modelport.runtime.host import main
 
     return main(arguments, "modelport host")

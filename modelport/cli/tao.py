@@ -172,6 +172,7 @@ def request(
         open_ = sampling.missing(name, {**requests.own(name, whole or {}), **values})
         values |= _asked(open_)
         defaults = True  # what was skipped
+    _writable(output)
     answer = skill.request(
         control,
         _key(state_dir, config),
@@ -331,6 +332,12 @@ def _trusted(url: str) -> Any:
     from modelport.cli.inference import trusted
 
     return trusted(url)
+
+
+def _writable(path: Path | None) -> None:
+    """Raises ModelportError for a place that no answer could be written to: before one is asked for."""
+    if path is not None and (path.is_dir() or not os.access(path.absolute().parent, os.W_OK | os.X_OK)):
+        raise ModelportError(f"{path} cannot be written: name a file in a directory that is there and yours.")
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from modelport.control.caller import LOCAL, Caller, Needed
-from modelport.domain.spec import REFERENCE, Spec
+from modelport.domain.spec import CLOUD_PLACE, REFERENCE, Spec
 from modelport.domain.variables import ALLOWED
 from modelport.domain.variables import FORBIDDEN as NEVER
 from modelport.errors import FORBIDDEN, ModelportError
@@ -109,7 +109,7 @@ def check_spec(who: Caller, spec: Spec, before: Spec | None) -> None:
         if name not in ALLOWED or name in NEVER or (REFERENCE.fullmatch(text) and text not in ("", f"env:{name}")):
             raise ModelportError(f"Only an admin key may set the variable {name} so.", FORBIDDEN, param="env")
     for place in (spec.batch.input, spec.batch.results) if spec.batch else ():
-        if "://" not in place:
+        if not CLOUD_PLACE.fullmatch(place):
             raise ModelportError(
                 "Only an admin key may have a batch read and write directories of this machine; give cloud URIs.",
                 FORBIDDEN,

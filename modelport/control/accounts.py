@@ -25,7 +25,7 @@ from modelport.domain.key import KeySpec, Label
 from modelport.domain.limits import Limits
 from modelport.domain.usage import UsageQuery, UsageView
 from modelport.domain.workspace import Workspace
-from modelport.errors import INVALID, UNAUTHORIZED, ModelportError, nearest
+from modelport.errors import FORBIDDEN, INVALID, UNAUTHORIZED, ModelportError, nearest
 from modelport.store import (
     Store,
     aliases,
@@ -182,6 +182,7 @@ class StoreAccounts:
         return gone
 
     def put_workspace(self, workspace: Workspace) -> Workspace:
+        self._admin("make workspaces, which hold where secrets are")
         now = time.time()
         with self.store.write() as tx:
             made = workspaces.put(tx, workspace, now)
@@ -189,17 +190,24 @@ class StoreAccounts:
             self._record(tx, now, "workspace.set", f"workspace:{made.name}", detail)
         return made
 
+    def _admin(self, what: str) -> None:
+        """Raises ModelportError (403) for a caller who is no admin: foreign surfaces let others through to here."""
+        if not self.caller.may("admin"):
+            raise ModelportError(f"Only an admin key may {what}.", FORBIDDEN)
+
     def list_workspaces(self) -> list[Workspace]:
         with self.store.read() as tx:
             return workspaces.all_workspaces(tx)
 
     def check_workspace(self, workspace: str) -> Workspace:
+        self._admin("use a workspace's credentials")
         with self.store.read() as tx:
             found = workspaces.find(tx, workspace)
         storage.reach(found.uri(), cloud_env(found))
         return found
 
     def delete_workspace(self, workspace: str) -> Workspace:
+        self._admin("remove workspaces")
         now = time.time()
         with self.store.write() as tx:
             gone = workspaces.delete(tx, workspace)

@@ -14,6 +14,8 @@ from modelport.store import starts, workspaces
 from modelport.store.secret import secret
 from modelport.store.starts import Learned
 
+OPTIONAL = {"HF_TOKEN": "env:HF_TOKEN"}
+"""References that may lead nowhere: most models of the Hub need no token."""
 BUCKET = "MODELPORT_BUCKET"
 """Tells our runtime below which address it may read what requests name."""
 
@@ -55,13 +57,16 @@ def cloud_env(workspace: Workspace | None) -> dict[str, str] | None:
 
 
 def with_environment(launch: Launch, spec: Spec, workspace: Workspace | None) -> Launch:
-    """The launch with the Spec's variables and its workspace's. Secrets stay references."""
+    """The launch with the Spec's variables and its workspace's. Secrets stay references. Raises ModelportError for one
+    that leads nowhere."""
     env, secrets = dict(launch.env), dict(launch.secret_env)
     if workspace is not None:
         env |= {**workspace.env(), BUCKET: workspace.uri()}
         secrets |= workspace.secret_env()
     for name, text in spec.env.items():
         if text and REFERENCE.fullmatch(text):
+            if text != OPTIONAL.get(name):
+                secret(f"env of {name}", text)  # raises where there is none
             secrets[name] = text
             env.pop(name, None)
         elif not SECRET_NAME.search(name):

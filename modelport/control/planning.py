@@ -19,6 +19,8 @@ from modelport.platforms.docker_run import Mount, docker_run, network_of
 from modelport.store.starts import Learned
 
 NOTHING = Known()
+CONTAINERS = ("process", "docker", "brev")
+"""Where `docker run` is what starts an engine, or could be."""
 JOB_ID = "JOB_ID"
 CONTAINER_PORT = 8080
 TEGRA = Path("/etc/nv_tegra_release")
@@ -230,7 +232,7 @@ def _view(spec: Spec, facts: ModelFacts, engine: Engine, plan: Plan, known: Know
 
 def _container(launch: Launch, facts: ModelFacts, plan: Plan, spec: Spec) -> tuple[str, ...]:
     """The `docker run` that would start it; its name stands for the service's id, which is not given yet."""
-    if not (launch.image and launch.container_argv):
+    if spec.platform not in CONTAINERS or not (launch.image and launch.container_argv):
         return ()
     port = spec.port if isinstance(spec.port, int) else CONTAINER_PORT
     bound = launch.bind(Labels(JOB_ID, "", ""), "", port, 0)

@@ -7,6 +7,7 @@ any point: the next one reads the rows, looks what runs, and goes on.
 import asyncio
 import contextlib
 import logging
+import re
 import time
 from collections.abc import Coroutine
 
@@ -38,6 +39,8 @@ STARTING_PERIOD_S = 0.1
 REAP_PERIOD_S = 30.0
 BATCH_DONE, BATCH_FAILED = 0, 1
 """Exit codes of a batch: some files were answered, or none."""
+BATCH_SAID = re.compile(r"batch failed: (.{1,500})")
+"""The runtime's last words where the batch could not begin (runtime/batch.py)."""
 BY_ITSELF = COMING | {InstanceState.READY}
 NEWS_SHARE = 0.05
 KEPT_ENDED = 5
@@ -202,7 +205,9 @@ class Reconciler:
         if not batch or end.code not in (BATCH_DONE, BATCH_FAILED) or end.cause or row.state not in BY_ITSELF:
             return self._failed(row, end, explain(end))
         if end.code == BATCH_FAILED:
-            return self._failed(row, end, Reason("none of the batch's files could be answered", permanent=True))
+            why = next((found[1] for line in reversed(end.tail) if (found := BATCH_SAID.search(line))), "")
+            said = why or "none of the batch's files could be answered; each has an .error.json that says why"
+            return self._failed(row, end, Reason(said, permanent=True))
         now = time.time()
         with self.store.write() as tx:
             instances.update(tx, instances.find(tx, row.id), now, state=InstanceState.GONE, exit=end)
@@ -279,7 +284,9 @@ class Reconciler:
     def _count_failure(self, tx: sa.Connection, service: Service, row: Row, reason: Reason, now: float) -> None:
         proven = row.ready_at is not None and now - row.ready_at > PROVEN_S
         failures = 1 if proven else service.failures + 1
-        hopeless = reason.permanent or (failures >= MAX_FAILED_STARTS and row.ready_at is None)
+        # A batch is ready before it works: one that ends it each time will do so again.
+        working = row.ready_at is not None and service.spec.batch is None
+        hopeless = reason.permanent or (failures >= MAX_FAILED_STARTS and not working)
         serving = any(other.state is InstanceState.READY for other in instances.of_service(tx, service.id))
         values: dict[str, object] = {"failures": failures, "retry_at": now + backoff_s(failures), "reason": reason.text}
         if service.state is ServiceState.READY or (serving and service.state is ServiceState.STARTING):

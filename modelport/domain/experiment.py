@@ -2,10 +2,19 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 Status = Literal["Pending", "Running", "Done", "Error", "Canceled", "Paused"]
 Choice = Literal["best_model", "latest_model", "from_epoch_number"]
+
+
+def _printable(value: str) -> str:
+    if not value.isprintable():
+        raise ValueError("it is shown in lists, so it has printable characters only")
+    return value
+
+
+Shown = AfterValidator(_printable)
 
 
 class Checkpoint(BaseModel):
@@ -13,7 +22,7 @@ class Checkpoint(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    path: Annotated[str, Field(min_length=1, max_length=2048)]
+    path: Annotated[str, Shown, Field(min_length=1, max_length=2048)]
     """A file, a folder or a cloud URI."""
     epoch: Annotated[int, Field(ge=0)] = 0
     score: float | None = None
@@ -25,11 +34,11 @@ class Experiment(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    id: Annotated[str, Field(min_length=1, max_length=36)]
+    id: Annotated[str, Shown, Field(min_length=1, max_length=36)]
     """A UUID: the job id of the training."""
-    name: Annotated[str, Field(max_length=256)] = ""
-    org: Annotated[str, Field(max_length=255)] = ""
-    network_arch: Annotated[str, Field(max_length=128)] = ""
+    name: Annotated[str, Shown, Field(max_length=256)] = ""
+    org: Annotated[str, Shown, Field(max_length=255)] = ""
+    network_arch: Annotated[str, Shown, Field(max_length=128)] = ""
     status: Status = "Done"
     checkpoints: Annotated[tuple[Checkpoint, ...], Field(max_length=4096)] = ()
     workspace: Annotated[str, Field(max_length=63)] = ""

@@ -45,6 +45,7 @@ def _scalars(value: object) -> object:
     """Options as a command line gives them: `0.5` is a number, `true` is true, and what is neither is text."""
     if not isinstance(value, dict):
         return value
+    _no_secrets(cast(dict[str, Any], value))
     return {name: _scalar(text) for name, text in cast(dict[str, Any], value).items()}
 
 
@@ -89,16 +90,35 @@ class Failover(BaseModel):
     queue has no place."""
 
 
+CLOUD_PLACE = re.compile(r"(?:s3|aws|az|azure|gs)://[^/].*")
+"""What an object store's address looks like; every other place is a directory."""
+
+
+def _place(value: str) -> str:
+    if "://" not in value and not value.startswith("/"):
+        raise ValueError("a directory is named by its whole path, from / on")
+    if "://" in value and not CLOUD_PLACE.fullmatch(value):
+        raise ValueError("a place is a directory, or s3://…, az://… or gs://…")
+    return value
+
+
+def _no_secrets(value: dict[str, Any]) -> dict[str, Any]:
+    for name in value:
+        if SECRET_NAME.search(str(name).upper()) and name not in NO_SECRETS:
+            raise ValueError(f"{name} looks like a secret, which is never written down: give env its place, env:NAME")
+    return value
+
+
 class Batch(BaseModel):
     """A one-time job: each file of a folder is asked once, each answer is written below `results`, then it is over."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    input: Annotated[str, AfterValidator(_no_control), Field(max_length=4096)]
+    input: Annotated[str, AfterValidator(_no_control), AfterValidator(_place), Field(max_length=4096)]
     """A directory of the machine it runs on, or a cloud URI."""
-    results: Annotated[str, AfterValidator(_no_control), Field(max_length=4096)]
+    results: Annotated[str, AfterValidator(_no_control), AfterValidator(_place), Field(max_length=4096)]
     """Where answers go: a directory or a cloud URI. What is there already is not done again."""
-    request: dict[str, Any] = {}
+    request: Annotated[dict[str, Any], AfterValidator(_no_secrets)] = {}
     """What each request says beside its file: a prompt, thresholds."""
 
 
@@ -123,6 +143,8 @@ def _labels(value: dict[str, str]) -> dict[str, str]:
     return value
 
 
+NO_SECRETS = frozenset(("model_key",))
+"""Options that only sound like one: cosmos-predict2.5's registered model."""
 SECRET_NAME = re.compile(
     r"(?:^|_)(?:TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?|KEY)(?:_|$)|(?:API|ACCESS|USER|ADMIN)KEY"
 )
@@ -328,7 +350,8 @@ def sentence(error: Any, where: str, model: type[BaseModel]) -> str:
     what = str(error["msg"]).removeprefix("Value error, ").rstrip(".")
     if not key:
         return f"{where}: {what}."
-    if error["loc"][0] == "env" or str(error["loc"][0]).endswith("_ref"):  # what stands there may be a secret
+    field = str(error["loc"][0])
+    if field in ("env", "options", "batch") or field.endswith("_ref"):  # what stands there may be a secret
         return f"{where}: {key} is wrong: {what}."
     shown = repr(error["input"])
     return f"{where}: {key} is {shown if len(shown) < 80 else shown[:77] + '...'}, but {what[:1].lower() + what[1:]}."

@@ -52,10 +52,10 @@ class Workspace(BaseModel):
     """A UUID, given when it is first put; TAO's API names workspaces by it."""
     cloud: Literal["s3", "az", "gs"]
     bucket: Annotated[str, AfterValidator(_bucket)]
-    region: Annotated[str, Field(max_length=64)] = ""
+    region: Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9-]*$")] = ""
     endpoint: Annotated[str, AfterValidator(_endpoint), Field(max_length=1024)] = ""
     """Another address than the cloud's own."""
-    account: Annotated[str, Field(max_length=256)] = ""
+    account: Annotated[str, Field(max_length=256, pattern=r"^[A-Za-z0-9_-]*$")] = ""
     """Azure's storage account."""
     access_key_ref: Reference = ""
     """S3's key id, or Azure's account key."""

@@ -16,8 +16,9 @@ from modelport.domain.launch import ENGINE_KEY, HOST, PORT, Launch
 from modelport.domain.measured import Measured
 from modelport.domain.plan import Device, Plan
 from modelport.domain.spec import Spec
+from modelport.domain.vision import OPTIONS
 from modelport.engines import source
-from modelport.errors import ModelportError
+from modelport.errors import ModelportError, nearest
 
 HF_PYTHON = "MODELPORT_HF_PYTHON"
 COMMON_ROUTES = (
@@ -91,6 +92,14 @@ class Modelport:
         for name in UNSET:
             if getattr(spec, name) is not None:
                 raise ModelportError(f"modelport's runtime has no {name}: leave it out.", param=name)
+        if facts.format == "onnx":
+            known = (*OPTIONS, "threads", "device")
+            for name in spec.options:
+                if name not in known:
+                    raise ModelportError(
+                        f"options has the unknown key {name!r}; see docs/runtime.md.{nearest(name, known)}",
+                        param="options",
+                    )
         if spec.engine_args:
             raise ModelportError("modelport's runtime takes `options`, not engine_args.", param="engine_args")
         if spec.task != "auto" and facts.format in KINDS and spec.task not in KINDS[facts.format].tasks:
@@ -124,7 +133,10 @@ class Modelport:
         return Launch(
             argv=tuple(argv),
             # One process has a share of the cores; libraries that take them all starve their neighbours.
-            env={"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // spec.replicas))},
+            env={
+                "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // spec.replicas)),
+                **({"MODELPORT_IDLE_S": f"{spec.idle_timeout:g}"} if spec.job else {}),
+            },
             secret_env={"MODELPORT_ENGINE_KEY": ENGINE_KEY, **source.hub_token(facts)},
             notes=notes,
             health_path=READINESS,

@@ -59,8 +59,14 @@ def admit(text: str | None, keys: Mapping[str, Key], pepper: bytes, address: str
     return key
 
 
-def is_airgapped(text: str | None, address: str) -> bool:
-    """Whether it comes from this machine, and with no more than a user's id."""
+FORWARDED = (b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip", b"via")
+"""What proxies add: who asks through one is somebody else than it."""
+
+
+def is_airgapped(text: str | None, address: str, headers: Mapping[bytes, bytes]) -> bool:
+    """Whether it comes from this machine itself, and with no more than a user's id."""
+    if any(name in headers for name in FORWARDED):
+        return False
     try:
         local = ip_address(address).is_loopback
     except ValueError:

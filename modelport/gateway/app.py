@@ -38,8 +38,8 @@ from modelport.gateway.anthropic import error_body
 from modelport.gateway.backoff import Backoff
 from modelport.gateway.control import ControlDoor
 from modelport.gateway.edge import cors, host_allowed, preflight
-from modelport.gateway.infer import Inference, engine_path
-from modelport.gateway.jobs import LOGINS, ORG_LABEL, answer_health, error_rsp, is_inference, job_of
+from modelport.gateway.infer import Inference, engine_path, require_model
+from modelport.gateway.jobs import LOGINS, ORG_LABEL, answer_health, error_rsp, is_inference, is_over, job_of
 from modelport.gateway.live import live_views
 from modelport.gateway.meter import Meter
 from modelport.gateway.request import Request, encode, perf
@@ -95,7 +95,7 @@ class Gateway:
         self._pepper = pepper
         self._catch_up = catch_up
         """Looks whether the store has changed; True when it had."""
-        self._backoff = Backoff()
+        self._backoff, self.logins = Backoff(), Backoff()
         self._ids = itertools.count()
         self._id_prefix = f"req-{secrets.token_hex(6)}-"
 
@@ -179,7 +179,8 @@ class Gateway:
             require_local(request.headers)
             return ANONYMOUS
         text = presented(request.headers)
-        if self._settings.tao_airgapped and request.path.startswith("/api/") and is_airgapped(text, connection.address):
+        airgapped = self._settings.tao_airgapped and request.path.startswith("/api/")
+        if airgapped and is_airgapped(text, connection.address, request.headers):
             require_local(request.headers)
             return AIRGAPPED
         try:
@@ -254,7 +255,8 @@ async def model(gateway: Gateway, request: Request, key: Key) -> None:
 def visible(gateway: Gateway, request: Request, key: Key) -> list[tuple[str, Route]]:
     """What a key may use here, by every name."""
     own = gateway.bound(request) if request.connection.service_id is not None else None
-    return [(name, route) for name, route in gateway.routes.names.visible(key) if own in (None, route)]
+    found = gateway.routes.names.visible(key)
+    return [(name, route) for name, route in found if own in (None, route) and not is_over(route)]
 
 
 def _model(name: str, route: Route) -> dict[str, Any]:
@@ -281,8 +283,20 @@ async def service(gateway: Gateway, request: Request, key: Key) -> None:
     if request.method == "POST" and path in ROUTED:
         request.route = path
         await gateway.inference.by_route(request, route, key)
-    elif not answer_health(request, route, path):
+        return
+    require_model(key, route.name, request)
+    if not answer_health(request, route, path):
         await gateway.inference.generic(request, route, key)
+
+
+async def login(gateway: Gateway, request: Request, _key: Key) -> None:
+    """TAO's login, which anybody may try: a small body, and no faster than keys may be tried."""
+    address = request.connection.address
+    gateway.logins.refuse_if_backing_off(address, address, time.monotonic())
+    await request.body(MAX_LOGIN_BYTES, BODY_PAUSE_S)
+    await gateway.control.pass_on(request)
+    if request.status == UNAUTHORIZED.status:
+        gateway.logins.failed(address, address, time.monotonic())
 
 
 async def job(gateway: Gateway, request: Request, key: Key) -> None:
@@ -299,7 +313,8 @@ async def control(gateway: Gateway, request: Request, _key: Key) -> None:
     await gateway.control.pass_on(request)
 
 
-OPERATED = ("plan", "offers", "services", "services/")
+MAX_LOGIN_BYTES, BODY_PAUSE_S = 16 << 10, 10.0
+OPERATED = ("plan", "offers", "services", "services/", "experiments", "experiments/")
 """Below /modelport/v1/: what a key with the scope `operate` may do. The rest of it is for admins."""
 
 
@@ -321,7 +336,7 @@ TABLE = (
     Entry("/modelport/v1/usage", ("GET",), Policy.KEY, control),
     *(Entry(f"/modelport/v1/{path}", ANY, Policy.OPERATE, control) for path in OPERATED),
     Entry("/modelport/", ANY, Policy.ADMIN, control),
-    *(Entry(path, ("POST",), Policy.OPEN, control) for path in LOGINS),
+    *(Entry(path, ("POST",), Policy.OPEN, login) for path in LOGINS),
     Entry("/api/", ANY, Policy.OPERATE, control),
 )
 JOB = Entry("/api/", ("POST",), Policy.INFER, job)

@@ -9,7 +9,8 @@ from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from modelport.errors import ModelportError
-from modelport.gateway.scan import FORBIDDEN, Scan
+from modelport.gateway.scan import FORBIDDEN, Scan, Upload
+from modelport.gateway.surface import INFERENCE
 
 MAX_PARTS = 64
 MAX_UPLOADS = 576
@@ -54,27 +55,27 @@ def scan_form(body: bytes, content_type: bytes, *, needs_model: bool) -> Scan:
 
 
 def scan_upload(body: bytes, content_type: bytes) -> Scan:
-    """Read a form of pictures and fields for TAO's route: how many files, and the cap on what is made of them. Raises
-    ModelportError (400)."""
+    """Read a form of pictures and fields for TAO's route. Raises ModelportError (400)."""
     kind, options = parse_options_header(content_type)
     boundary = options.get(b"boundary")
     if kind != b"multipart/form-data" or not boundary:
         raise ModelportError("This route takes JSON, or multipart/form-data with pictures as 'image'.")
-    found = Scan(body, None, asked_usage=True)
-    caps: dict[str, int | None] = {}
+    upload = Upload()
     for part in _parts(body, boundary, MAX_UPLOADS):
+        name = part.name.removesuffix("[]")  # as PHP's and jQuery's forms write lists
         if part.is_file:
-            found.files += 1
-        elif part.name in ("max_new_tokens", "max_tokens"):
-            text = _text(part, part.name) or ""
-            if not text.isdecimal() or len(text) > 9:
-                raise ModelportError(f"'{part.name}' must be a whole number.", param=part.name)
-            caps[part.name] = int(text)
-            found.max_tokens = max(found.max_tokens or 0, int(text))
-        elif part.name in FORBIDDEN:
-            found.forbidden += (part.name,)
-    found.caps = caps
-    return found
+            upload.files.append(bytes(part.data))
+        else:
+            upload.texts.setdefault(name, []).append(_text(part, name) or "")
+    caps: dict[str, int | None] = {}
+    for name in INFERENCE.caps:
+        for text in upload.texts.get(name, ()):
+            if not text.isascii() or not text.isdigit() or len(text) > 9:
+                raise ModelportError(f"'{name}' must be a whole number.", param=name)
+            caps[name] = max(int(text), caps.get(name) or 0)
+    return Scan(body, None, asked_usage=True, form=upload, caps=caps,
+                max_tokens=max((cap for cap in caps.values() if cap is not None), default=None),
+                forbidden=tuple(name for name in FORBIDDEN if name in upload.texts))  # fmt: skip
 
 
 def _parts(body: bytes, boundary: bytes, most: int = MAX_PARTS) -> list[_Part]:

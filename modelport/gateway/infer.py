@@ -8,16 +8,16 @@ import msgspec
 
 from modelport.domain.answers import RETRY_AFTER_S
 from modelport.domain.limits import NO_LIMITS, Limits
-from modelport.errors import BUSY, DEADLINE, FORBIDDEN, MODEL_NOT_FOUND, NOT_FOUND, NOT_READY, ModelportError
+from modelport.errors import BUSY, DEADLINE, FORBIDDEN, MODEL_NOT_FOUND, NOT_FOUND, NOT_READY, TOO_LARGE, ModelportError
 from modelport.gateway.account import Account, Accounts
 from modelport.gateway.bodies import Bodies
 from modelport.gateway.bound import PICTURES, worst
 from modelport.gateway.caps import DEADLINE_HEADER, cap_output, check_body, deadline_s
 from modelport.gateway.connection import Connection
 from modelport.gateway.form import scan_form, scan_upload
-from modelport.gateway.jobs import refuse_unless_there
+from modelport.gateway.jobs import refuse_unless_there, starting_again
 from modelport.gateway.limits import Ticket
-from modelport.gateway.media import TAO_FIELDS, MediaPolicy, admit_media
+from modelport.gateway.media import TAO_FIELDS, MediaPolicy, admit_media, admit_upload
 from modelport.gateway.messages import Messages
 from modelport.gateway.names import may_use
 from modelport.gateway.relay import Passage, payload
@@ -41,6 +41,8 @@ from modelport.gateway.watch import Watch
 from modelport.settings import Settings
 from modelport.store.keys import Key
 
+MAX_VALUES = 500_000
+"""Of a body that is decoded whole (some 0.2 s), so that nobody's keeps all others waiting."""
 MAX_TAO_ITEMS = 512
 """Pictures of one request on TAO's own route, where batches are sent."""
 CONTINUOUS = frozenset(("vllm", "sglang"))
@@ -101,6 +103,8 @@ class Inference:
         refuse_unless_there(route, surface.path)
         self._limit_time(request, (key.limits,))
         body = await self._body(request)
+        if surface is INFERENCE and not body.strip():
+            raise ModelportError("Request body is required")
         found = self._scan(request, surface, body, needs_model=False)
         known = surface is not INFERENCE  # where `model` may be a name of the client's world
         if known and found.model is not None and self._routes.names.means_another(found.model, route):
@@ -143,9 +147,10 @@ class Inference:
         request.stream = found.stream
         media = 0
         if surface is INFERENCE:
-            media = found.files
-            if found.body and not found.files:
-                policy = self._tao_media if not route.routed.spec.workspace else replace(self._tao_media, clouds=True)
+            policy = self._tao_media if not route.routed.spec.workspace else replace(self._tao_media, clouds=True)
+            if found.form is not None:
+                media = await admit_upload(found.form, policy)
+            else:
                 media = await self._check_media(found, policy)
         elif surface.media:
             if len(found.body) >= SMALL_BYTES or _may_have_media(found.body):
@@ -161,6 +166,8 @@ class Inference:
 
     async def _check_media(self, found: Scan, policy: MediaPolicy) -> int:
         """Look at the media of a body, and count them and its messages. What the engine gets is what was looked at."""
+        if found.body.count(b"{") + found.body.count(b"[") + found.body.count(b'",') > MAX_VALUES:
+            raise ModelportError(f"The request body has more than {MAX_VALUES:,} values.", TOO_LARGE)
         decoded = msgspec.json.decode(found.body)
         messages = decoded.get("messages")
         found.messages = len(messages) if isinstance(messages, list) else 0
@@ -209,7 +216,7 @@ class Inference:
         limits: tuple[Limits, ...] = (key.limits, team, routed.limits)
         check_body(len(found.body), limits)
         fields = {} if routed.task in PICTURES else self._fields(found, surface, limits)
-        if fields and found.files:  # a form is passed on as it is
+        if fields and found.form is not None:  # a form is passed on as it is
             cap = found.max_tokens
             raise ModelportError(
                 f"Send 'max_new_tokens' with the form; it can be at most {cap}.", param="max_new_tokens"
@@ -296,6 +303,8 @@ class Inference:
 
     async def _hold(self, request: Request, route: Route, home: bytes = b"") -> Upstream:
         if route.routed.spec.job:
+            if request.route == INFERENCE.path and (said := starting_again(route)) is not None:
+                raise said
             refuse_unless_waited_for(route)
             raise ModelportError(f"Job '{route.name}' is starting; try again.", NOT_READY, retry_after_s=RETRY_AFTER_S)
         try:

@@ -29,9 +29,8 @@ ORG_LABEL = "tao.org"
 OVER = (ServiceState.STOPPING, ServiceState.STOPPED)
 
 
-class NotThere(Unknown):
-    """What TAO's routes say of a job without a ready engine: its own status and body, which are no error of ours. By
-    the store it may be ready by now."""
+class NotThere(ModelportError):
+    """What TAO's routes say of a job without a ready engine: its own status and body, which are no error of ours."""
 
     def __init__(self, answer: tuple[int, dict[str, object]]) -> None:
         code, self.said = answer
@@ -41,6 +40,10 @@ class NotThere(Unknown):
 
     def body(self, request_id: str | None = None) -> dict[str, object]:
         return {**self.said, "request_id": request_id} if request_id is not None else self.said
+
+
+class NotThereYet(NotThere, Unknown):
+    """By the last snapshot; the store may know of an engine by now."""
 
 
 def is_inference(path: str) -> bool:
@@ -82,28 +85,53 @@ def error_rsp(error: ModelportError, request_id: str) -> bytes:
     )
 
 
-def refuse_unless_there(route: Route, path: str) -> None:
-    """Raises ModelportError for a job without a ready engine: NotThere (202 or 503) while it starts or when it could
-    not, 404 once it is over."""
+def is_over(route: Route) -> bool:
+    """Whether it is a job that ended, or is told to, or never came to run."""
     routed = route.routed
-    over = route.gone or not routed.wanted or routed.state in OVER
-    if not routed.spec.job or (route.upstreams and not over):
-        return
-    if over:
+    return routed.spec.job and (not routed.wanted or routed.state in OVER or routed.state is ServiceState.FAILED)
+
+
+def _refuse_if_over(route: Route) -> None:
+    routed = route.routed
+    if routed.spec.job and (route.gone or not routed.wanted or routed.state in OVER):
         raise ModelportError(
             f"Job {routed.id} not found: it was stopped, and its id cannot be used again. Start a new one.", NOT_FOUND
         )
+
+
+def refuse_unless_there(route: Route, path: str) -> None:
+    """Raises ModelportError for a job without a ready engine: NotThere (202 or 503) while it starts or when it could
+    not, 404 once it is over."""
+    _refuse_if_over(route)
+    routed = route.routed
+    if not routed.spec.job or route.upstreams:
+        return
     if routed.spec.batch is not None:
         raise ModelportError(f"Job {routed.id} works on a batch and takes no requests.", INVALID)
-    facts, progress = Facts(job_id=routed.id), _progress(route)
-    answer = chat(progress) if path == CHAT.path else inference(facts, progress, time.time())
-    if answer is not None:
-        raise NotThere(answer)
+    if (answer := _instead(route, path)) is not None:
+        raise NotThereYet(answer)
+
+
+def starting_again(route: Route) -> NotThere | None:
+    """The same for a job whose engine was lost between the snapshot and now."""
+    answer = _instead(route, INFERENCE.path)
+    return NotThere(answer) if answer is not None else None
+
+
+def _instead(route: Route, path: str) -> tuple[int, dict[str, object]] | None:
+    progress = _progress(route)
+    if path == CHAT.path:
+        return chat(progress)
+    return inference(Facts(job_id=route.routed.id), progress, time.time())
 
 
 def answer_health(request: Request, route: Route, path: str) -> bool:
-    """Answer a health route of a job whose engine is not there to do so. Whether that was so."""
-    if route.upstreams or not route.routed.spec.job or path not in HEALTH or route.routed.state in OVER:
+    """Answer a health route of a job whose engine is not there to do so. Whether that was so. Raises ModelportError
+    (404) for a job that is over."""
+    if not route.routed.spec.job or path not in HEALTH:
+        return False
+    _refuse_if_over(route)
+    if route.upstreams:
         return False
     code, body = HEALTH[path](Facts(job_id=route.routed.id), _progress(route), time.time())
     request.answer(code, encode(body))

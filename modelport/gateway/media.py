@@ -9,10 +9,12 @@ import binascii
 import time
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any, Literal
 
 from modelport.errors import TOO_LARGE, ModelportError
+from modelport.gateway.scan import Upload
 from modelport.media.fetch import Network, fetch
 from modelport.media.picture import Short, size
 
@@ -106,6 +108,8 @@ class _Item:
     key: Any
     text: str
     anthropic: bool = False
+    shown: str = ""
+    """Its name in errors, where it stands in a list: `images[2]`."""
 
     def put(self, content_type: str, data: bytes) -> None:
         text = b64encode(data).decode()
@@ -123,13 +127,32 @@ async def admit_media(body: dict[str, Any], policy: MediaPolicy) -> tuple[bool, 
     read the one that was not looked at. Raises ModelportError: 400 for what is not allowed, 413 for too many bytes.
     """
     count = MediaCount()
-    items = list(find(body, policy.fields))
+    # Of what is too much, only so much is looked for.
+    items = list(islice(find(body, policy.fields), policy.max_items + 1))
     deadline = time.monotonic() + policy.timeout_s
     for item in items:
         if count.items >= policy.max_items:
-            raise ModelportError(f"A request may have {policy.max_items} images, sounds, videos and files.")
+            raise _too_many(policy)
         await _admit(item, policy, count, deadline)
     return bool(items), count
+
+
+async def admit_upload(upload: Upload, policy: MediaPolicy) -> int:
+    """Check every file of a form and every text that stands for media; how many there are. A form goes on as it came,
+    so an address in it is refused. Raises ModelportError as `admit_media`."""
+    _, count = await admit_media({**upload.texts}, replace(policy, urls="off"))
+    holder = {"file": ""}
+    for data in upload.files:
+        item = _Item("media", "file", holder, "file", "")
+        if count.items >= policy.max_items:
+            raise _too_many(policy)
+        if count.total_bytes + len(data) > policy.max_bytes:
+            raise _too_large(item, policy)
+        try:
+            _check(item, data, len(data), policy, count)
+        except Short:
+            raise _refused(item, f"is not {FORMATS['media']}.") from None
+    return count.items
 
 
 def find(body: dict[str, Any], fields: Mapping[str, Kind] = FIELDS) -> Iterator[_Item]:
@@ -143,7 +166,8 @@ def find(body: dict[str, Any], fields: Mapping[str, Kind] = FIELDS) -> Iterator[
         for key, inner in value.items():
             if key in TENSORS:
                 raise ModelportError(f"'{key}' is not taken: a request may not bring tensors.", param=key)
-            if key in NOT_CONTENT or (key == "input" and value.get("type") == "tool_use"):
+            argued = key == "input" and "input" not in fields and value.get("type") == "tool_use"
+            if key in NOT_CONTENT or argued:
                 continue
             if key == "source" and isinstance(inner, dict):
                 yield from _source(inner)
@@ -154,16 +178,16 @@ def find(body: dict[str, Any], fields: Mapping[str, Kind] = FIELDS) -> Iterator[
 
 
 def _texts(kind: Kind, name: str, holder: Any, key: Any) -> Iterator[_Item]:
-    waiting = [(holder, key)]
+    waiting = [(holder, key, name)]
     while waiting:
-        holder, key = waiting.pop()
+        holder, key, shown = waiting.pop()
         value = holder[key]
         if isinstance(value, str):
-            yield _Item(kind, name, holder, key, value)
+            yield _Item(kind, name, holder, key, value, shown=shown)
         elif isinstance(value, list):
-            waiting += [(value, index) for index in range(len(value))]
+            waiting += [(value, index, f"{shown}[{index}]") for index in range(len(value))]
         elif isinstance(value, dict):
-            waiting += [(value, text) for text in TEXTS if isinstance(value.get(text), str)]
+            waiting += [(value, text, shown) for text in TEXTS if isinstance(value.get(text), str)]
 
 
 def _source(source: dict[str, Any]) -> Iterator[_Item]:
@@ -191,6 +215,8 @@ async def _admit(item: _Item, policy: MediaPolicy, count: MediaCount, deadline: 
     if policy.clouds and text.startswith(CLOUDS):
         count.files += 1
         return
+    if text.startswith(CLOUDS):
+        raise _refused(item, "is in an object store, which only a service with a `workspace` reads: start it with one.")
     if policy.urls == "off":
         raise _refused(item, "must be a data: URL of base64; this gateway fetches no addresses.")
     if item.kind == "file" or item.key == "data" or not text.startswith(("http://", "https://")):
@@ -213,9 +239,7 @@ def _count(item: _Item, text: str, start: int, policy: MediaPolicy, count: Media
     """Check and count base64 that begins at `start` of a text."""
     length = (len(text) - start) * 3 // 4 - text[-2:].count("=")
     if count.total_bytes + length > policy.max_bytes:
-        raise ModelportError(
-            f"The media of a request may have {policy.max_bytes} bytes together.", TOO_LARGE, param=item.name
-        )
+        raise _too_large(item, policy)
     for chars in HEAD_CHARS:
         part = text[start:] if chars is None else text[start : start + chars]
         try:
@@ -257,9 +281,20 @@ def _check(item: _Item, data: bytes, length: int, policy: MediaPolicy, count: Me
     count.total_bytes += length
 
 
+def _too_many(policy: MediaPolicy) -> ModelportError:
+    return ModelportError(f"A request may have {policy.max_items} images, sounds, videos and files.")
+
+
+def _too_large(item: _Item, policy: MediaPolicy) -> ModelportError:
+    return ModelportError(
+        f"The media of a request may have {policy.max_bytes} bytes together.", TOO_LARGE, param=item.name
+    )
+
+
 def _is(data: bytes, kind: Kind) -> bool:
     return any(data[at : at + len(sign)] == sign for at, sign in STARTS[kind])
 
 
 def _refused(item: _Item, why: str) -> ModelportError:
-    return ModelportError(f"'{item.name}' {why}", param=item.name)
+    name = item.shown or item.name
+    return ModelportError(f"'{name}' {why}", param=name)

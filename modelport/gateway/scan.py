@@ -90,6 +90,14 @@ _EXPECTED = {
 
 
 @dataclass(slots=True)
+class Upload:
+    """A form of pictures and fields: its files, and its texts by name as the runtime reads them."""
+
+    files: list[bytes] = field(default_factory=list[bytes])
+    texts: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+
+
+@dataclass(slots=True)
 class Scan:
     """What admission needs of one body."""
 
@@ -110,8 +118,8 @@ class Scan:
     """Of text to be spoken."""
     images: int = 0
     """To be made."""
-    files: int = 0
-    """Pictures and videos that came as parts of a form."""
+    form: "Upload | None" = None
+    """What came as a form on TAO's route."""
     audio_ms: int = 0
     """Of audio to be heard."""
     forbidden: tuple[str, ...] = ()

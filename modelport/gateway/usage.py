@@ -112,8 +112,9 @@ class _Answer(msgspec.Struct):
     usage: Usage | None = None
     choices: list[msgspec.Raw] | None = None
     meta_info: Usage | None = None
-    response: _Holder | None = None
-    message: _Holder | None = None
+    response: _Holder | str | None = None
+    message: _Holder | str | None = None
+    """Texts in TAO's answers."""
     duration: float | str | None = None
     """Text in vLLM's verbose transcriptions."""
 
@@ -121,7 +122,9 @@ class _Answer(msgspec.Struct):
     def found(self) -> Usage | None:
         """What the engine said, wherever it stands."""
         for holder in (self, self.response, self.message):
-            if holder is not None and holder.usage is not None and holder.usage.tells:
+            if holder is None or isinstance(holder, str):
+                continue
+            if holder.usage is not None and holder.usage.tells:
                 return holder.usage
         if self.meta_info is not None and self.meta_info.tells:
             return self.meta_info

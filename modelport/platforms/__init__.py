@@ -13,7 +13,7 @@ PLATFORMS: dict[str, str] = {
     "process": "modelport.platforms.process:ProcessPlatform",
 }
 """Name to `module:class`; imported when first used. A class takes the state directory."""
-PLANNED = ("docker",)
+PLANNED = ("docker", "brev", "slurm", "kubernetes", "lepton")
 """Where a plan can be made for, and its command shown, though nothing is started there yet."""
 
 

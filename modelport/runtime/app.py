@@ -70,7 +70,7 @@ class App:
 
     def __init__(self, desk: Desk, key: str) -> None:
         self.desk, self.state = desk, desk.state
-        self.expected = f"Bearer {key}".encode() if key else b""
+        self.expected = key.encode()
         self.asked = {PATHS[shape.route]: shape for shape in SHAPES}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -92,8 +92,9 @@ class App:
         await response(scope, receive, send)
 
     def _may(self, request: Request) -> bool:
-        given = request.headers.get("authorization", "").encode("latin-1", "replace")
-        return not self.expected or request.url.path == LIVENESS or hmac.compare_digest(given, self.expected)
+        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        same = hmac.compare_digest(given.strip().encode("latin-1", "replace"), self.expected)
+        return not self.expected or request.url.path == LIVENESS or (scheme.lower() == "bearer" and same)
 
     async def _asked(self, shape: Shape, request: Request, send: Send) -> None:
         handler = self.desk.handler

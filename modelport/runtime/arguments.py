@@ -3,6 +3,7 @@
 import argparse
 import ipaddress
 import os
+import re
 import uuid
 from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
@@ -38,6 +39,8 @@ class Arguments:
     hosts: tuple[str, ...]
     idle_timeout_s: float
     """0: never."""
+    shown_idle_s: float
+    """What answers say: who started it may end it for being idle."""
     job_id: str
     max_queue: int
     batch_wait_s: float
@@ -69,11 +72,11 @@ def read(arguments: Sequence[str], environ: MutableMapping[str, str], program: s
         options = {**wanted.options, **dict(_option(text) for text in given.option)}
         batch = _batch(given.batch) if given.batch else None
         for name in ("max_queue", "timeout_s"):
-            if getattr(given, name) <= 0:
+            if not getattr(given, name) > 0:  # NaN is not either
                 raise ModelportError(f"--{name.replace('_', '-')} must be above 0.")
         if not 0 <= given.port <= 65535:
             raise ModelportError(f"--port must be 0 to 65535, not {given.port}.")
-        if given.idle_timeout_minutes < 0 or given.batch_wait_ms < 0:
+        if not (given.idle_timeout_minutes >= 0 and given.batch_wait_ms >= 0):
             raise ModelportError("--idle_timeout_minutes and --batch-wait-ms must not be below 0.")
     except ModelportError as error:
         parser.error(error.message)
@@ -89,6 +92,7 @@ def read(arguments: Sequence[str], environ: MutableMapping[str, str], program: s
         bucket=(given.bucket or environ.get("MODELPORT_BUCKET", "")).rstrip("/"),
         hosts=tuple(host.lower() for host in given.allow_url),
         idle_timeout_s=0.0 if kept else given.idle_timeout_minutes * 60,
+        shown_idle_s=_seconds(environ.get("MODELPORT_IDLE_S", "")),
         job_id=wanted.id or environ.get("MODELPORT_SERVICE") or str(uuid.uuid4()),
         max_queue=given.max_queue,
         batch_wait_s=given.batch_wait_ms / 1000,
@@ -127,6 +131,10 @@ def _parser(program: str) -> argparse.ArgumentParser:
     add("--batch-wait-ms", type=float, default=5.0, help="how long a run waits for requests on their way (%(default)s)")
     add("--timeout-s", type=float, default=300.0, help="longest one request may take (%(default)s)")
     return parser
+
+
+def _seconds(text: str) -> float:
+    return float(text) if re.fullmatch(r"\d{1,9}(\.\d+)?", text) else 0.0
 
 
 def _option(text: str) -> tuple[str, Scalar]:

@@ -29,6 +29,7 @@ TEXTS = (".txt", ".jsonl")
 READ = ("llm", "embedding")
 """Types of models that are asked with texts; all others with pictures and videos."""
 ERROR, DONE, SUMMARY, ANNOTATED = ".error.json", ".json", "summary.json", ".annotated"
+ASKED = "question.json"
 MAX_SHOWN = 1000
 """Failures that the summary names."""
 MAX_TEXT_BYTES = 256 << 20
@@ -58,7 +59,9 @@ class Count:
 class Batch:
     """One batch on a loaded model. Raises nothing: what goes wrong is written down."""
 
-    def __init__(self, job: BatchJob, desk: Desk, env: Mapping[str, str]) -> None:
+    def __init__(self, job: BatchJob, desk: Desk, env: Mapping[str, str], model: str) -> None:
+        """`model`: where it came from, as whoever started this said it."""
+        self.model = model
         self.desk, self.state, self.request = desk, desk.state, job.request
         self.input, self.results = folder(job.input, env), folder(job.results, env)
         self.texts = self.state.model_type in READ
@@ -72,6 +75,8 @@ class Batch:
         try:
             there = await asyncio.to_thread(self.results.names)
             tasks = await asyncio.to_thread(lambda: list(self._tasks()))
+            kept = any(task.name + DONE in there for task in tasks)
+            await asyncio.to_thread(self._mark, kept and ASKED in there)
         except ModelportError as error:
             self.state.tell(f"Batch failed: {error.message}", None)
             log.error("batch failed: %s", error.message)
@@ -88,6 +93,18 @@ class Batch:
         log.info("batch done: %d, failed: %d, done before: %d", self.count.done, self.count.failed, self.count.skipped)
         return 1 if self.count.failed and self.count.failed == self.total else 0
 
+    def _mark(self, kept: bool) -> None:
+        """Write down what is asked, so that no other question's answers, of which some are `kept`, are taken for this
+        one's."""
+        asked = _encoded({"model": self.model, "request": self.request})
+        if not kept:
+            return self.results.write(ASKED, asked)
+        if self.results.read(ASKED, MAX_TEXT_BYTES) != asked:
+            raise ModelportError(
+                f"The results folder holds answers of another model or to another question ({ASKED} says which): name "
+                "another folder."
+            )
+
     def _width(self) -> int:
         """How many are under way: so that the next run is prepared while one goes on, and others find a place."""
         most = self.desk.handler.most if self.desk.handler else 1
@@ -97,8 +114,10 @@ class Batch:
         endings = TEXTS if self.texts else (*PICTURES, *VIDEOS)
         own = self.results.below(self.input)
         names = self.input.names()
-        if not names:
-            raise ModelportError("There is no folder to read, or it is empty.", NOT_FOUND)
+        if not any(name.lower().endswith(endings) for name in names):
+            raise ModelportError(
+                f"There is no folder to read, or it holds no file to ask about ({' '.join(endings)}).", NOT_FOUND
+            )
         for name in sorted(names):
             made = ANNOTATED in name or (own and name.startswith(own))
             if made or not name.lower().endswith(endings):
@@ -218,7 +237,7 @@ class Batch:
             "job_id": self.state.job_id, "model": self.state.name, "model_type": self.state.model_type,
             "total": self.total, "done": count.done, "failed": count.failed, "skipped": count.skipped,
             "started_at": stamp(began), "ended_at": stamp(time.time()), "took_s": round(time.time() - began, 3),
-            "failures": count.failures[:MAX_SHOWN],
+            "failures": sorted(count.failures, key=lambda failure: failure["input"])[:MAX_SHOWN],
         }  # fmt: skip
 
 

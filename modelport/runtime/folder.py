@@ -45,7 +45,8 @@ class Directory:
         for place, _, files in os.walk(self.path):
             for file in files:
                 whole = os.path.join(place, file)
-                if not os.path.islink(whole) or os.path.realpath(whole).startswith(inside + os.sep):
+                # Only plain files: to open a pipe would wait for ever.
+                if os.path.isfile(whole) and os.path.realpath(whole).startswith(inside + os.sep):
                     found.add(os.path.relpath(whole, self.path).replace(os.sep, "/"))
         return found
 

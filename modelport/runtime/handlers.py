@@ -52,12 +52,13 @@ def choose(model: Path, task: str, options: Mapping[str, Any]) -> Handler:
     Raises ModelportError where none fits, where a package is missing, or for an option that the handler refuses.
     """
     names = frozenset((model.name,)) if model.is_file() else frozenset(entry.name for entry in model.iterdir())
+    known = task != "auto" or _has_onnx(names)
     task = task if task != "auto" else own_task(model, names)
     row = next((row for row in HANDLERS if row.fits(names, task)), None)
     if row is None:
         raise ModelportError(
-            f"No handler serves this model for the task {task!r}: it must be a directory with model.onnx and "
-            f"{SIDECAR} (classify, detect), or with config.json and safetensors (generate, embed)."
+            f"No handler serves this model{f' for the task {task!r}' if known else ''}: it must be a directory with "
+            f"model.onnx and {SIDECAR} (classify, detect), or with config.json and safetensors (generate, embed)."
         )
     missing = [package for package in row.packages if find_spec(package) is None]
     if missing:
@@ -75,8 +76,11 @@ def own_task(model: Path, names: frozenset[str]) -> str:
         return "embed" if EMBEDDERS & names else "generate"
     try:
         sidecar = json.loads(((model.parent if model.is_file() else model) / SIDECAR).read_bytes())
-        return sidecar.get("task") or PRESETS.get(sidecar.get("preset", ""), {}).get("task", "classify")
+        task = sidecar.get("task") or PRESETS.get(str(sidecar.get("preset", "")), {}).get("task", "classify")
     except FileNotFoundError:
         return "classify"
     except (ValueError, AttributeError, OSError):
         raise ModelportError(f"{SIDECAR} beside the model is no JSON object.") from None
+    if task not in ("classify", "detect"):
+        raise ModelportError(f"{SIDECAR} has the task {str(task)[:40]!r}; it is classify or detect.")
+    return task

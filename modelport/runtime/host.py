@@ -85,6 +85,7 @@ class Host:
             port=listening.getsockname()[1],
             idle_timeout_s=wanted.idle_timeout_s,
             instance=env.get("MODELPORT_INSTANCE", ""),
+            shown_idle_s=wanted.shown_idle_s,
         )
         self.queue = Queue(wanted.max_queue, wanted.batch_wait_s)
         sources = Sources(wanted.bucket, wanted.hosts, env)
@@ -121,7 +122,7 @@ class Host:
         """What ends by itself, once the model is ready: the batch, else idling. The exit code."""
         await self.loaded.wait()
         if self.wanted.batch is not None:
-            return await Batch(self.wanted.batch, self.desk, self.env).run()
+            return await Batch(self.wanted.batch, self.desk, self.env, self.wanted.model).run()
         await until_idle(self.state)
         return 0
 

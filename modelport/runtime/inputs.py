@@ -34,6 +34,7 @@ MAX_TOTAL_BYTES = 1 << 30
 SIGNS: tuple[tuple[int, bytes, Kind], ...] = (
     (0, b"\x89PNG", "image"), (0, b"\xff\xd8\xff", "image"), (0, b"GIF8", "image"), (8, b"WEBP", "image"),
     (0, b"BM", "image"), (0, b"II*\0", "image"), (0, b"MM\0*", "image"),
+    (4, b"ftyphei", "image"), (4, b"ftyphev", "image"), (4, b"ftypmif1", "image"), (4, b"ftypavi", "image"),
     (4, b"ftyp", "video"), (4, b"moov", "video"), (4, b"mdat", "video"), (4, b"wide", "video"), (4, b"free", "video"),
     (0, b"\x1aE\xdf\xa3", "video"), (8, b"AVI ", "video"), (0, b"\0\0\x01\xba", "video"), (0, b"\0\0\x01\xb3", "video"),
 )  # fmt: skip

@@ -131,7 +131,10 @@ def _shape(axes: Sequence[Any]) -> tuple[int | None, ...]:
 
 def _same(what: str, said: object, found: object) -> None:
     if said is not None and found is not None and said != found:
-        raise LoadFailed(f"vision.json says that the input's {what} is {said}, but the model's own is {found}.")
+        hint = " Set input.color to GRAY." if what == "channels" and found == 1 else ""
+        raise LoadFailed(
+            f"vision.json has {said} as the input's {what}, or says nothing; the model's is {found}.{hint}"
+        )
 
 
 def _no_memory(error: Exception) -> bool:

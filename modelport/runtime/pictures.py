@@ -105,10 +105,17 @@ def _rgb(opened: Image.Image, name: str) -> Image.Image:
     if mode in ("I", "F"):
         raise _refused(name, "has samples of 32 bits, whose black and white are not known; send 8 or 16 bits.")
     if mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in opened.info:
-        seen = opened.convert("RGBA")
-        white = Image.new("RGBA", seen.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, seen).convert("RGB")
+        return _on_white(opened if mode == "RGBA" else opened.convert("RGBA"))
     return opened.convert("RGB")
+
+
+def _on_white(seen: Image.Image) -> Image.Image:
+    """What is transparent, on white: strip by strip, since whole copies of a large picture take a gigabyte."""
+    made = Image.new("RGB", seen.size, (255, 255, 255))
+    for top in range(0, seen.height, STRIP_ROWS):
+        strip = seen.crop((0, top, seen.width, min(top + STRIP_ROWS, seen.height)))
+        made.paste(strip, (0, top), strip)
+    return made
 
 
 def _upright(image: Image.Image, opened: Image.Image) -> Image.Image:
@@ -120,6 +127,7 @@ def _upright(image: Image.Image, opened: Image.Image) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
+STRIP_ROWS = 256
 ORIENTATION = 0x0112
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,

@@ -26,6 +26,8 @@ class State:
     port: int
     idle_timeout_s: float
     instance: str
+    shown_idle_s: float = 0.0
+    """What answers say instead, where whoever started it ends it for being idle."""
     model_type: str = ""
     progress: Progress = field(default_factory=lambda: Progress(at=time.time(), remaining_steps=(LOAD,)))
     draining: bool = False
@@ -48,7 +50,7 @@ class State:
             model_type=self.model_type,
             port=self.port,
             last_request_at=self.last_request_at,
-            idle_timeout_s=self.idle_timeout_s,
+            idle_timeout_s=self.shown_idle_s or self.idle_timeout_s,
             instance=self.instance,
         )
 

@@ -80,8 +80,11 @@ def unpack(archive: Path, into: Path, shown: str, told: Callable[[int, int], Non
 
 
 def top(directory: Path) -> Path:
-    """The directory that holds the model: one that stands alone in another is that one's content."""
-    while len(inside := list(directory.iterdir())) == 1 and inside[0].is_dir():
+    """The directory that holds the model: one that stands alone in another is that one's content. What macOS leaves in
+    archives does not count."""
+    while len(inside := [e for e in directory.iterdir() if not e.name.startswith(("._", ".DS_Store"))]) == 1:
+        if not inside[0].is_dir():
+            break
         directory = inside[0]
     return directory
 

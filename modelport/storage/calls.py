@@ -8,6 +8,8 @@ from modelport.errors import FORBIDDEN, MODEL_NOT_FOUND, NOT_READY, ModelportErr
 from modelport.storage.clouds import Env, Place, said
 
 # Codes in the stores' answers, where obstore has no class of errors for them (a listing's errors are all generic).
+_ODD = ("Path contained empty path segment", "contained empty path segment", "InvalidPath")
+"""How object_store says that a key is no path."""
 _NO_BUCKET = ("NoSuchBucket", "ContainerNotFound", "specified bucket does not exist")
 _REFUSED = ("403 Forbidden", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "AuthenticationFailed",
             "AuthorizationFailure",
@@ -76,6 +78,11 @@ class Calls:
             return self._no_bucket()
         if _names(error, _ELSEWHERE):
             return ModelportError(f"The bucket of {given!r} is in another region: set AWS_REGION to it.")
+        if _names(error, _ODD):
+            return ModelportError(
+                f"{given!r} holds an object whose key has an empty part (`//`), which cannot be a file: rename it, or "
+                "name a directory without it."
+            )
         return ModelportError(f"{given!r} cannot be reached: check the network, {self._where()}.", NOT_READY)
 
     def _where(self) -> str:

@@ -130,8 +130,13 @@ def _fill(where: Place, env: Env, wanted: Sequence[Wanted], archive: str, at: Pa
     if not archive:
         return at / "whole"
     shutil.rmtree(at / "unpacked", ignore_errors=True)
-    with disk(repr(where.given)):
-        unpack(at / "whole" / archive, at / "unpacked", repr(where.given), lambda have, all: None)
+    try:
+        with disk(repr(where.given)):
+            unpack(at / "whole" / archive, at / "unpacked", repr(where.given), lambda have, all: None)
+    except ModelportError as error:
+        if error.kind is not NOT_READY:  # refused for good: it is not kept for another try
+            shutil.rmtree(at, ignore_errors=True)
+        raise
     return at / "unpacked"
 
 

@@ -104,6 +104,8 @@ def _flat(groups: Mapping[str, Any], where: str) -> dict[str, str]:
 
 def _sidecar(arch: str, directory: Path) -> dict[str, str]:
     """`image` and `model_path` of an architecture's own file; empty where there is none."""
+    if not directory.is_dir():
+        raise ModelportError(f"{directory} is no directory: sidecars lie in one, as ARCH.config.json.")
     path = directory / f"{arch.lower()}.config.json"
     if not path.exists():
         return {}

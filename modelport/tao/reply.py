@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import httpx
 
-from modelport.errors import ENGINE_FAULT, ENGINE_TIMEOUT, INVALID, NOT_READY, Kind, ModelportError
+from modelport.errors import ENGINE_FAULT, ENGINE_TIMEOUT, INVALID, NOT_FOUND, NOT_READY, Kind, ModelportError
 from modelport.tao import readiness
 from modelport.tao.readiness import Look, Verdict
 
@@ -84,6 +84,12 @@ def text(reply: Reply, job_id: str) -> str:
         raise ModelportError(
             f"job_id={job_id} could not answer: {message}. `modelport tao logs {job_id}` shows its output.",
             ENGINE_FAULT,
+        )
+    if reply.status == 404 and "no such route" in message:
+        raise ModelportError(
+            f"job_id={job_id} does not chat: its model answers POST /api/v1/inference (docs/runtime.md), for pictures "
+            'with {"images": ["data:…"]}.',
+            NOT_FOUND,
         )
     raise ModelportError(
         f"job_id={job_id} answered with status {reply.status}: {message}.",

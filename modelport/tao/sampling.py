@@ -62,24 +62,26 @@ class Parameter:
         return value
 
 
-_TOP_P = Parameter("top_p", "float", 0.8, means="share of probability sampled from")
+_MOST = 2**31 - 1
+"""What servers can count to."""
+_TOP_P = Parameter("top_p", "float", 0.8, 0.0, 1.0, means="share of probability sampled from")
 PARAMETERS: dict[str, tuple[Parameter, ...]] = {
     "cosmos-rl": (
-        Parameter("max_tokens", "int", 1024, low=1, means="longest answer"),
+        Parameter("max_tokens", "int", 1024, low=1, high=_MOST, means="longest answer"),
         _TOP_P,
         Parameter("temperature", "float", 0.7, 0.0, 2.0, means="how freely"),
     ),
     "cosmos-predict2.5": (
-        Parameter("max_tokens", "int", 77, low=1, means="frames of the video"),
+        Parameter("max_tokens", "int", 77, low=1, high=_MOST, means="frames of the video"),
         Parameter("guidance", "int", 7, 0, 7, means="how closely the prompt is followed"),
-        Parameter("num_steps", "int", 35, low=1, means="steps of diffusion"),
+        Parameter("num_steps", "int", 35, low=1, high=_MOST, means="steps of diffusion"),
         Parameter("seed", "int", 0, means="the same seed, the same video"),
         Parameter("negative_prompt", "text", None, means="what must not be seen"),
     ),
     "tao-dataservices": (
-        Parameter("max_tokens", "int", 1024, low=1, means="longest answer"),
+        Parameter("max_tokens", "int", 1024, low=1, high=_MOST, means="longest answer"),
         _TOP_P,
-        Parameter("temperature", "float", 0.7, means="how freely"),
+        Parameter("temperature", "float", 0.7, low=0.0, means="how freely"),
     ),
 }
 ONLY = {

@@ -1,5 +1,6 @@
 """Start: the body of a start, v1's free form or v2's schema, becomes a Spec."""
 
+import re
 import secrets
 from typing import Annotated, Any
 
@@ -16,6 +17,7 @@ from modelport.tao.parents import checkpoint, network, parent, registered, sourc
 IDLE_MINUTES = 30.0
 """What NVIDIA's servers wait too."""
 LABEL_CHARACTERS = 1024
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(?:@[\w./-]+)?", re.ASCII)
 Path = Annotated[str, Field(max_length=2048)]
 Short = Annotated[str, Field(max_length=128)]
 
@@ -88,6 +90,11 @@ def model(verbs: Verbs, asked: StartBody, org: str, experiment: str) -> dict[str
     parent_id = (asked.parent_job_id or asked.parent_id or "").strip()
     trained = parent(verbs, org, parent_id) if parent_id else None
     hub = (asked.hf_model or "").strip()
+    if hub and not HUB_ID.fullmatch(hub.removeprefix("hf_model://")):
+        raise ModelportError(
+            f"hf_model is {hub[:120]!r}, which is no model of the Hub: write org/name, and a path as model_path.",
+            param="hf_model",
+        )
     arch = asked.network_arch or (trained and trained.network_arch) or (known and known.network_arch) or ""
     arch = "huggingface" if hub else arch
     bucket = asked.workspace or (trained.workspace if trained else "")

@@ -22,8 +22,10 @@ FINISHED = "exit code 0"
 
 def word(view: ServiceView) -> Word:
     """A job's state as TAO's lists have it."""
-    if view.state is _S.FAILED and view.desired == "running":
-        return "Error"
+    last = view.instances[-1] if view.instances else None
+    broke = last is None or last.state is InstanceState.FAILED
+    if view.state is _S.FAILED or (view.state is _S.STOPPED and broke and view.reason not in ("", ENDED_IDLE)):
+        return "Error"  # also once it was stopped: what happened stays so
     if view.spec.batch is None:
         if view.state in (_S.STOPPED, _S.STOPPING, _S.FAILED) or view.desired != "running":
             return "Done"
@@ -72,7 +74,7 @@ def facts(view: ServiceView, last: InstanceView | None) -> Facts:
 def progress(view: ServiceView, last: InstanceView | None) -> Progress:
     """How far a job is that is not over. A start that is tried again is on its way, not an error."""
     said = last.progress if last else None
-    if view.state in (_S.READY, _S.DEGRADED):
+    if any(instance.state is InstanceState.READY for instance in view.instances):
         share = said.share if said and view.spec.batch else None
         return Progress(
             Stage.READY, said.message if said and said.message else "Model is ready", share=share, at=_at(said)

@@ -35,6 +35,8 @@ def test_every_route_has_the_policy_written_here() -> None:
         ("/modelport/v1/offers", Policy.OPERATE),
         ("/modelport/v1/services", Policy.OPERATE),
         ("/modelport/v1/services/", Policy.OPERATE),
+        ("/modelport/v1/experiments", Policy.OPERATE),
+        ("/modelport/v1/experiments/", Policy.OPERATE),
         ("/modelport/", Policy.ADMIN),
         ("/api/v1/login", Policy.OPEN),
         ("/api/v2/login", Policy.OPEN),

@@ -97,7 +97,7 @@ def test_pictures_reach_the_engine_as_they_came(world: World, ready: Service) ->
     [
         ("/etc/passwd", "base64"),
         ("file:///etc/passwd", "must be"),
-        ("s3://bucket/cat.png", "must be"),
+        ("s3://bucket/cat.png", "workspace"),
         ("http://169.254.169.254/latest", "must be"),
         ("data:image/png;base64,!!!!", "base64"),
         ("data:image/png;base64,aGVsbG8=", "picture"),
@@ -115,6 +115,44 @@ def test_a_form_with_a_picture_is_passed_on(world: World, ready: Service) -> Non
     answer = world.http.post(v2(ready.id), files={"image": ("cat.png", picture, "image/png")}, data={"top_k": "3"})
     assert answer.status_code == 200, answer.text
     assert answer.json()["results"]["bytes"] > len(picture)
+
+
+def test_a_form_is_counted_and_looked_at_like_anything_else(world: World) -> None:
+    job = world.service("net-form", job=True, price={"image": 1})
+    with world.store.write() as tx:
+        services.update(tx, services.find(tx, job.id), 0.0, plan={"task": "classify", "context_tokens": 0})
+    world.instance(job, world.engine(), JOB_ROUTES)
+    world.settle()
+    picture = base64.b64decode(png().partition(",")[2])
+    texts = {"images[]": [png(), png(5)], "image": png(6), "top_k": "1"}
+    answer = world.http.post(v2(job.id), files={"file": ("a.png", picture, "image/png")}, data=texts)
+    assert answer.status_code == 200, answer.text
+    assert world.line(answer.headers["x-request-id"])["images"] == 4
+    for data, files, words in (
+        ({"images": "http://127.0.0.1/x.png"}, {}, "must be"),
+        ({"image": "hello"}, {}, "base64"),
+        ({}, {"image": ("a.png", b"no picture", "image/png")}, "picture"),
+        ({"max_new_tokens[]": "many"}, {}, "whole number"),
+        ({"chat_template[]": "x"}, {}, "chat_template"),
+    ):
+        refused = world.http.post(v2(job.id), data=data, files=files or {"x": ("", b"", "")})
+        assert refused.status_code == 400 and words in refused.json()["error_desc"], (data, refused.text)
+
+
+def test_a_form_without_a_file_is_a_question_like_any_other(world: World, ready: Service) -> None:
+    head = {"content-type": "multipart/form-data; boundary=b"}
+    body = b'--b\r\ncontent-disposition: form-data; name="prompt"\r\n\r\nhello\r\n--b--\r\n'
+    assert world.http.post(v2(ready.id), content=body, headers=head).status_code == 200
+
+
+def test_pictures_beside_a_tools_arguments_are_counted_too(world: World, ready: Service) -> None:
+    answer = world.http.post(v2(ready.id), json={"type": "tool_use", "input": ["/etc/passwd"]})
+    assert answer.status_code == 400 and "base64" in answer.json()["error_desc"]
+
+
+def test_a_body_of_too_many_values_is_refused_before_it_is_decoded(world: World, ready: Service) -> None:
+    answer = world.http.post(v2(ready.id), content=b'{"a":[' + b"{}," * 600_000 + b"{}]}")
+    assert answer.status_code == 413 and "values" in answer.json()["error_desc"]
 
 
 def test_cloud_addresses_are_for_services_with_a_workspace(world: World) -> None:
@@ -165,6 +203,40 @@ def test_a_job_that_ended_is_gone_for_good(world: World) -> None:
     answer = world.http.post(v2(job.id), json={"prompt": "hi"})
     assert answer.status_code == 404
     assert "cannot be used again" in answer.json()["error_desc"]
+
+
+def test_a_job_that_ended_is_in_no_list_of_models_and_has_no_health(world: World) -> None:
+    job = world.service("net-listed", job=True, state=ServiceState.STOPPED)
+    assert job.name not in [model["id"] for model in world.http.get("/v1/models").json()["data"]]
+    assert world.http.get(f"/services/{job.name}/api/v1/status").status_code == 404
+
+
+def test_a_key_for_another_model_is_told_nothing_of_a_job_on_its_way(world: World) -> None:
+    job = starting(world, "net-secret", Progress(Stage.LOADING))
+    other = world.client(world.key(models=("something-else",)))
+    assert other.get(f"/services/{job.name}/api/v1/status").status_code == 403
+    assert world.http.get(f"/services/{job.name}/api/v1/status").json()["model_loading"] is True
+
+
+def test_a_job_whose_engine_was_lost_is_on_its_way_again(world: World) -> None:
+    job = world.service("net-lost", job=True)
+    engine = world.engine()
+    world.instance(job, engine, JOB_ROUTES)
+    world.settle()
+    engine.stop()
+    answer = world.http.post(v2(job.id), json={"prompt": "hi"})
+    assert (answer.status_code, answer.json()["status"]) == (202, "initializing"), answer.text
+
+
+def test_logins_may_be_tried_as_often_as_keys() -> None:
+    world = World().gateway()
+    try:
+        assert world.http.post("/api/v1/login", content=b"x" * 20_000).status_code == 413
+        world.control.status = 401
+        tried = [world.http.post("/api/v2/login", json={"ngc_key": f"x{n}"}).status_code for n in range(14)]
+        assert tried[:10] == [401] * 10 and tried[-1] == 429
+    finally:
+        world.close()
 
 
 def test_unknown_jobs_and_other_organisations_are_not_found(world: World, ready: Service) -> None:

@@ -170,7 +170,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "space first": (image(" data:image/png;base64," + b64(png())), "data: URL"),
     "base64 where a URL goes": (image(b64(png())), "data: URL"),
     "video": (chat({"video_url": {"url": "https://example.com/a.mp4"}}), "fetches no addresses"),
-    "audio": (chat({"audio_url": {"url": "s3://a/b"}}), "data: URL"),
+    "audio": (chat({"audio_url": {"url": "s3://a/b"}}), "workspace"),
     "audio path": (chat({"input_audio": {"data": "/data/secret/a/wav", "format": "wav"}}), "base64"),
     "audio path that is base64": (chat({"input_audio": {"data": "/data/secret/wav", "format": "wav"}}), "sound"),
     "file url": ({"input": [{"type": "input_file", "file_url": "http://169.254.169.254/"}]}, "fetches no"),

@@ -90,6 +90,8 @@ class FakeControl:
     path: Path
     calls: list[dict[str, Any]] = field(default_factory=list)
     on_wake: dict[str, Callable[[], None]] = field(default_factory=dict)
+    status: int | None = None
+    """What it answers instead of 200."""
 
     def __post_init__(self) -> None:
         control = self
@@ -111,7 +113,7 @@ class FakeControl:
                 if parts[-1] == "wake" and (wake := control.on_wake.pop(parts[-2], None)):
                     threading.Thread(target=wake, daemon=True).start()
                 answer = json.dumps({"got": body.decode(), "path": self.path}).encode()
-                self.send_response(202 if parts[-1] == "wake" else 200)
+                self.send_response(202 if parts[-1] == "wake" else control.status or 200)
                 self.send_header("content-type", "application/json")
                 self.send_header("content-length", str(len(answer)))
                 self.end_headers()

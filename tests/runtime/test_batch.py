@@ -1,6 +1,7 @@
 """Batch: a folder in, a folder out; killed and resumed, nothing done twice, nothing lost."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,9 @@ def test_each_file_becomes_an_answer_of_its_own_and_the_process_ends(tmp_path: P
     with Server("--model", toy(tmp_path / "m", most=4), "--batch", batch(source, results, threshold=0.5)) as server:
         assert server.wait() == 0, server.log
     found = {path.relative_to(results).as_posix() for path in results.rglob("*") if path.is_file()}
-    assert found == {f"part{n % 3}/{n:03d}.png.json" for n in range(20)} | {"clip.mp4.json", "summary.json"}
+    assert found == {f"part{n % 3}/{n:03d}.png.json" for n in range(20)} | {
+        "clip.mp4.json", "summary.json", "question.json"}  # fmt: skip
+    assert json.loads((results / "question.json").read_text())["request"] == {"threshold": 0.5}
     for number in range(20):
         answer = json.loads((results / f"part{number % 3}" / f"{number:03d}.png.json").read_text())
         assert answer["status"] == "completed"
@@ -111,3 +114,21 @@ def test_a_folder_that_is_not_there_ends_with_a_sentence(tmp_path: Path) -> None
     with Server("--model", toy(tmp_path / "m"), "--batch", batch(tmp_path / "none", tmp_path / "out")) as server:
         assert server.wait() == 1
         assert "batch failed: There is no folder to read" in server.log
+
+
+def test_answers_to_another_question_are_not_taken_for_this_ones(tmp_path: Path) -> None:
+    source, results, model = pictures(tmp_path / "in", 3), tmp_path / "out", toy(tmp_path / "m")
+    with Server("--model", model, "--batch", batch(source, results, top_k=1)) as server:
+        assert server.wait() == 0
+    with Server("--model", model, "--batch", batch(source, results, top_k=3)) as server:
+        assert server.wait() == 1 and "another question" in server.log
+    with Server("--model", model, "--batch", batch(source, results, top_k=1)) as server:
+        assert server.wait() == 0, "the same question goes on"
+
+
+def test_a_folder_with_nothing_to_ask_about_is_said_and_a_pipe_is_passed_by(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    os.mkfifo(tmp_path / "in" / "a.png")
+    (tmp_path / "in" / "b.pdf").write_text("x")
+    with Server("--model", toy(tmp_path / "m"), "--batch", batch(tmp_path / "in", tmp_path / "out")) as server:
+        assert server.wait() == 1 and "no file to ask about" in server.log
