@@ -3,10 +3,12 @@
 import mmap
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from modelport.catalog.directory import read_json
 from modelport.catalog.readable import local_file
+from modelport.catalog.size_only import size_only
 from modelport.domain.facts import ModelFacts
 from modelport.domain.vision import onnx_name, parse_vision
 from modelport.errors import ModelportError
@@ -32,26 +34,11 @@ def facts_of_onnx(source: str, path: Path) -> ModelFacts:
     directory = path if path.is_dir() else path.parent
     file = path / onnx_name(entry.name for entry in path.iterdir()) if path.is_dir() else path
     sidecar = directory / SIDECAR
-    vision = parse_vision(_with_task(read_json(sidecar)), f"{str(sidecar)!r}") if sidecar.is_file() else None
-    weight_bytes = _bytes(file)
-    return ModelFacts(
-        source=source,
-        path=str(path),
-        format="onnx",
+    vision = parse_vision(with_task(read_json(sidecar)), f"{str(sidecar)!r}") if sidecar.is_file() else None
+    return replace(
+        size_only(source, str(path), "onnx", _bytes(file)),
         architecture=vision.preset or "onnx" if vision else "onnx",
         task=vision.task if vision else "classify",
-        parameters=0,
-        weight_bytes=weight_bytes,
-        largest_layer_bytes=0,
-        layers=0,
-        embedding_size=0,
-        vocabulary=0,
-        context_tokens=0,
-        kv_bytes_per_token=0,
-        quantization="",
-        pooling=False,
-        chat_template=False,
-        precision="total",
         inputs=("image",),
         note="" if vision else NO_SIDECAR,
     )
@@ -63,7 +50,7 @@ NO_SIDECAR = (
 )
 
 
-def _with_task(said: dict[str, object]) -> dict[str, object]:
+def with_task(said: dict[str, object]) -> dict[str, object]:
     """A sidecar that leaves the task to the service's Spec is a classifier's until that says otherwise."""
     return said if "task" in said or "preset" in said else {"task": "classify", **said}
 

@@ -3,9 +3,10 @@
 import json
 from dataclasses import replace
 
-from modelport.catalog.onnx import NO_SIDECAR, SIDECAR, is_onnx
+from modelport.catalog.onnx import NO_SIDECAR, SIDECAR, is_onnx, with_task
 from modelport.catalog.repository import MOST_CONFIG_BYTES, Repository
-from modelport.domain.facts import Format, ModelFacts
+from modelport.catalog.size_only import size_only
+from modelport.domain.facts import ModelFacts
 from modelport.domain.vision import onnx_name, parse_vision
 from modelport.errors import ModelportError
 
@@ -17,7 +18,7 @@ _DATA = (".data", "_data", ".bin", ".weights")
 
 def archive_facts(source: str, path: str, size: int, revision: str = "", *, far: bool = False) -> ModelFacts:
     """What an archive of `size` bytes shows from outside; `far` where it has to be downloaded."""
-    facts = _sized(source, path, "archive", size)
+    facts = size_only(source, path, "archive", size)
     return replace(facts, revision=revision, download_bytes=size if far else 0, note=UNKNOWN)
 
 
@@ -34,7 +35,7 @@ def onnx_of(source: str, repository: Repository, file: str) -> ModelFacts | None
     if graph not in repository.files:
         raise ModelportError(f"There is no file {graph!r} at {source!r}; check the path.", param="model")
     beside = sum(size for name, size in repository.files.items() if name.endswith(_DATA))
-    facts = _sized(source, f"{repository.path}/{file}".rstrip("/"), "onnx", repository.files[graph] + beside)
+    facts = size_only(source, f"{repository.path}/{file}".rstrip("/"), "onnx", repository.files[graph] + beside)
     facts = replace(
         facts,
         architecture="onnx",
@@ -55,29 +56,5 @@ def onnx_of(source: str, repository: Repository, file: str) -> ModelFacts | None
         said = None
     if not isinstance(said, dict):
         raise ModelportError(f"{SIDECAR} of {source!r} is not a JSON object.", param="model")
-    if "task" not in said and "preset" not in said:
-        said = {"task": "classify", **said}
-    vision = parse_vision(said, f"{SIDECAR} of {source!r}")
+    vision = parse_vision(with_task(said), f"{SIDECAR} of {source!r}")
     return replace(facts, architecture=vision.preset or "onnx", task=vision.task, note="")
-
-
-def _sized(source: str, path: str, format: Format, size: int) -> ModelFacts:
-    return ModelFacts(
-        source=source,
-        path=path,
-        format=format,
-        architecture="",
-        task="generate",
-        parameters=0,
-        weight_bytes=size,
-        largest_layer_bytes=0,
-        layers=0,
-        embedding_size=0,
-        vocabulary=0,
-        context_tokens=0,
-        kv_bytes_per_token=0,
-        quantization="",
-        pooling=False,
-        chat_template=False,
-        precision="total",
-    )

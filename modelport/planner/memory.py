@@ -40,7 +40,7 @@ PROGRAM_BYTES_PER_WORD = (250, 450, 900)
 """The tokenizer in memory: 330 measured with 150,000 short words, 470 with SmolLM2's 49,152."""
 CUDA_BYTES = (40 * MIB, 330 * MIB, 700 * MIB)
 """What CUDA and its libraries take of a GPU: not measured here; 0.04 to 0.33 GiB printed by vLLM on one GPU
-(shared/memory-truth, non_torch_gib), doubled for cuBLAS workspaces of llama.cpp."""
+(bench/data/cases.jsonl, non_torch_gib), doubled for cuBLAS workspaces of llama.cpp."""
 SAMPLER_BYTES_PER_WORD = 16
 """Logits and candidates of one slot: 2.3 MiB measured with 150,000 words."""
 WEIGHTS_SLACK = 0.03

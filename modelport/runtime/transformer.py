@@ -1,7 +1,8 @@
 """Transformer: language, vision-language and embedding models in safetensors, through torch and transformers.
 
-Request keys, defaults and ranges are those of TAO's HuggingFace server (contract 001 §5). Unlike there, videos reach
-the model, nothing is clamped, and no source code of a request, job or repository is run.
+Request keys, defaults and ranges are those of TAO's HuggingFace server (nvidia-tao-core,
+huggingface_inference_microservice_server.py). Unlike there, videos reach the model, nothing is clamped, and no source
+code of a request, job or repository is run.
 """
 
 import gc

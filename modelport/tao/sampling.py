@@ -41,7 +41,7 @@ class Parameter:
             raise ModelportError(f"{self.name} is {str(given)[:80]!r}, but it is {kind}.", param=self.name) from None
         low, high = self.low, self.high
         if not isinstance(value, str) and ((low is not None and value < low) or (high is not None and value > high)):
-            limits = f"from {low:g} to {high:g}" if high is not None else f"at least {low:g}"
+            limits = f"from {low:g} to {high:,.10g}" if high is not None else f"at least {low:g}"
             raise ModelportError(f"{self.name} is {value:g}, but it is {limits}.", param=self.name)
         return value
 

@@ -17,7 +17,7 @@ from modelport.tao.parents import checkpoint, network, parent, registered, sourc
 IDLE_MINUTES = 30.0
 """What NVIDIA's servers wait too."""
 LABEL_CHARACTERS = 1024
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(?:@[\w./-]+)?", re.ASCII)
+HUB_ID = re.compile(r"(?!.*\.\.)[A-Za-z0-9][\w.-]*(?:/[\w.-]+)?(?:@[\w./-]+)?", re.ASCII)
 Path = Annotated[str, Field(max_length=2048)]
 Short = Annotated[str, Field(max_length=128)]
 

@@ -208,7 +208,7 @@ def test_what_cannot_be_is_one_sentence(shared: Serving, arguments: tuple[str, .
 
 def test_no_secret_is_in_an_argument_a_file_or_an_output(shared: Serving, tmp_path: Path) -> None:
     secret: dict[str, Any] = {name: f"s3cret-of-{name.lower()}" for name in payload.SECRETS}
-    arguments = [text for name in payload.SECRETS for text in ("--env", f"{name}=env:{name}")]
+    arguments = ["--env", "HF_TOKEN=env:HF_TOKEN"]  # of the others the server would have to know the place
     done = process(shared, *START, "tao-dataservices", *arguments, **secret)
     assert announced(done.stdout)
     told = done.stdout + done.stderr

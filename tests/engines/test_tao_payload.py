@@ -174,7 +174,6 @@ def test_options_of_the_model_are_specs_and_others_are_refused() -> None:
         "custom_inference_fn",
         "results_dir",
         "cloud_metadata",
-        "hf_token",
         "job_id",
     ):
         with pytest.raises(ModelportError, match=f"cosmos-rl has no option '{name}'"):

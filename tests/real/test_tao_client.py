@@ -168,7 +168,9 @@ print(json.dumps([
     assert "trains none" in train[1]
 
 
-def test_the_sdk_makes_lists_and_deletes_a_workspace(client: Client) -> None:
+def test_the_sdk_of_an_admin_makes_lists_and_deletes_a_workspace(serving: Serving, tmp_path: Path) -> None:
+    client = Client(tmp_path, serving.url, serving.admin_key)
+    client.tao("login", "--ngc-org-name", ORG, "--ngc-key", serving.admin_key)
     script = """
 details = {"cloud_type": "aws", "access_key": "env:AWS_ACCESS_KEY_ID", "secret_key": "env:AWS_SECRET_ACCESS_KEY",
            "cloud_region": "us-west-2", "cloud_bucket_name": "my-bucket"}

@@ -59,7 +59,7 @@ def test_a_batch_goes_from_a_bucket_into_a_bucket_and_on(s3_bucket: Bucket, tmp_
     with Server("--model", "s3://models/model", "--batch", batch, **env) as server:
         assert server.wait() == 0, server.log
     names = {str(found["path"]) for page in obstore.list(s3_bucket.raw, "out") for found in page}
-    assert names == {f"out/{number}.png.json" for number in range(5)} | {"out/summary.json"}
+    assert names == {f"out/{number}.png.json" for number in range(5)} | {"out/summary.json", "out/question.json"}
     assert bytes(obstore.get(s3_bucket.raw, "out/3.png.json").bytes()) == b"{}"
     summary = json.loads(bytes(obstore.get(s3_bucket.raw, "out/summary.json").bytes()))
     assert (summary["done"], summary["skipped"]) == (4, 1)

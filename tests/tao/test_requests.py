@@ -42,7 +42,7 @@ def test_a_value_is_used_as_it_is_and_only_what_is_open_gets_a_default() -> None
         ("cosmos-predict2.5", "guidance", 6.5, "but it is a whole number"),
         ("cosmos-predict2.5", "top_p", 0.5, "cosmos-predict2.5 has no top_p; it has max_tokens, guidance"),
         ("cosmos-rl", "seed", 1, "cosmos-rl has no seed"),
-        ("cosmos-rl", "max_tokens", "0", "at least 1"),
+        ("cosmos-rl", "max_tokens", "0", "from 1 to 2,147,483,647"),
         ("cosmos-rl", "max_tokens", "many", "'many', but it is a whole number"),
         ("cosmos-rl", "max_tokens", True, "but it is a whole number"),
         ("cosmos-rl", "top_p", "nan", "but it is a number"),

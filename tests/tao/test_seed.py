@@ -95,6 +95,7 @@ def test_the_walk_through_polls_until_the_model_is_loaded(trained: Tao) -> None:
         trained.instance(job, state, progress)
         seen.append(said(job))
     trained.move(job, "ready")
+    trained.instance(job, "ready")
     seen.append(said(job))
     assert seen == ["initializing"] * 4 + ["loading", "ready"]
 

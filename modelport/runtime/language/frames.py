@@ -18,7 +18,7 @@ from modelport.errors import ModelportError
 from modelport.runtime.handler import Medium
 
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi"
-"""FFmpeg's names of the containers for mp4, mov, mkv, webm and avi (contract 001 §5)."""
+"""FFmpeg's names of the containers for mp4, mov, mkv, webm and avi, as TAO's cosmos-rl has them."""
 MAX_SIDE_PIXELS = 8192
 MAX_DURATION_S = 3600.0
 LEAST_FRAME_PIXELS = 28 * 28

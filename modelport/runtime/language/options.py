@@ -1,4 +1,4 @@
-"""Options: how a model is loaded, by the names that TAO's job specs have (contract 001, HuggingFace server)."""
+"""Options: how a model is loaded, by the names that TAO's job specs have."""
 
 import json
 from collections.abc import Mapping

@@ -22,7 +22,7 @@ log = logging.getLogger("modelport.runtime")
 
 FPS = 4.0
 TOTAL_PIXELS = 6_422_528
-"""Cosmos-RL's defaults (contract 001 §5): frames a second, and pixels of all frames of a video together."""
+"""cosmos-rl's defaults (infer_microservices.py): frames a second, and pixels of all frames of a video together."""
 MOST_FRAMES = 128
 MOST_FRAMES_AS_IMAGES = 16
 """Of a video for a model that knows only images, each of which takes as many tokens as a whole picture."""

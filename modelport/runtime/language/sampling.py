@@ -1,4 +1,4 @@
-"""Sampling: how the next token is chosen and when to end. Keys, defaults and ranges are contract 001's (§5); what is
+"""Sampling: how the next token is chosen and when to end. Keys, defaults and ranges are nvidia-tao-core's; what is
 out of range is refused, never clamped.
 """
 

@@ -11,7 +11,7 @@ from modelport.runtime.language.options import Options
 
 Kind = Literal["llm", "vlm", "embedding"]
 VISION_KEYS = ("vision_config", "visual", "vision_tower", "mm_vision_tower")
-"""A config with one of these is a vision-language model's (contract 001 §5, the HuggingFace server's own rule)."""
+"""A config with one of these is a vision-language model's (nvidia-tao-core's HuggingFace server has the same rule)."""
 GENERATES = ("ForCausalLM", "LMHeadModel")
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 MAX_CONFIG_BYTES = 16 << 20
