@@ -17,6 +17,8 @@ COMPLETED = "Inference completed successfully"
 def call(body: Mapping[str, Any]) -> tuple[Call, list[Item]]:
     """Raises ModelportError (400, 413)."""
     rest, items = inputs.take(body)
+    if "max_tokens" in rest:  # as everybody else calls it; TAO's own name wins
+        rest.setdefault("max_new_tokens", rest.pop("max_tokens"))
     return Call("inference", rest), items
 
 
