@@ -23,6 +23,7 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/modelport-test
 test: setup lint
 	scripts/test-packages.sh
 	scripts/torch-cpu.sh $(CACHE)/torch || echo "No torch for CPUs here: the tests of transformers are skipped." >&2
+	scripts/azurite.sh $(CACHE)/azurite || echo "No Azurite here: the tests of Azure are skipped." >&2
 	scripts/tao-client.sh $(CACHE)/tao || echo "No TAO client here: its tests are skipped." >&2
 	$(BIN)/pytest -m "not soak" -n 3 --dist loadfile
 

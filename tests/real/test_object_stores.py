@@ -23,9 +23,10 @@ from modelport.errors import FORBIDDEN, MODEL_NOT_FOUND, ModelportError
 from tests.catalog.write_gguf import LLAMA, LLAMA_TENSORS, gguf
 from tests.fakes.checkpoint import checkpoint
 from tests.fakes.hub import SMALL
-from tests.harness import ROOT, until
+from tests.harness import until
 
-BIN = ROOT / ".venv" / "azurite" / "node_modules" / ".bin"
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "modelport-test" / "azurite"
+BIN = CACHE / "node_modules" / ".bin"
 AZURITE = shutil.which("azurite-blob", path=f"{os.environ['PATH']}:{BIN}")
 ACCOUNT, KEY = "account", base64.b64encode(b"a key for tests").decode()
 
@@ -72,7 +73,7 @@ def s3() -> Iterator[str]:
 @pytest.fixture(scope="module")
 def azure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if AZURITE is None:
-        pytest.skip("not installed: azurite (npm install --prefix .venv/azurite azurite)")
+        pytest.skip(f"not installed: azurite (scripts/azurite.sh {CACHE})")
     port = free_port()
     place = str(tmp_path_factory.mktemp("azurite"))
     arguments = [AZURITE, "--blobPort", str(port), "--location", place, "--silent", "--skipApiVersionCheck"]

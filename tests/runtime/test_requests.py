@@ -300,8 +300,9 @@ def test_whoever_leaves_is_not_worked_for_any_more(slow: Server, stream: bool) -
     for client in (running, waiting):
         client.sendall(head + body)
         time.sleep(0.1)
-    running.close()
     waiting.close()
+    time.sleep(0.1)  # the one that runs must not end before the server has heard of this
+    running.close()
     found = slow.infer(prompt="x").json()["results"]
     assert (found["stops"], found["runs"]) == (1, 2)  # the one that waited was never begun
 
