@@ -8,7 +8,7 @@ import time
 import uuid
 
 from modelport.domain.answers import RETRY_AFTER_S, Facts, chat, inference, liveness, readiness, status
-from modelport.domain.progress import Progress, failed
+from modelport.domain.progress import FAILED_INITIALIZATION, FAILED_LOAD, Progress, failed
 from modelport.domain.states import ServiceState
 from modelport.errors import INVALID, NOT_FOUND, Kind, ModelportError
 from modelport.gateway.admit import Unknown
@@ -139,11 +139,9 @@ def answer_health(request: Request, route: Route, path: str) -> bool:
 
 
 def _progress(route: Route) -> Progress:
-    if route.routed.state is ServiceState.FAILED:
-        return failed(route.routed.reason)
+    routed = route.routed
+    if routed.state is ServiceState.FAILED:
+        # What a model server said of itself is fit for clients; other reasons may name paths of the machine.
+        said = routed.reason.startswith((FAILED_LOAD, FAILED_INITIALIZATION))
+        return failed(routed.reason if said else f"it could not be started; its owner sees why: {routed.name}")
     return route.routed.progress or Progress()
-
-
-def is_direct(path: str) -> bool:
-    """Whether it is one of the routes that a container of TAO's answers itself."""
-    return path in HEALTH or path == INFERENCE.path

@@ -198,6 +198,15 @@ def test_a_job_that_failed_says_why(world: World, reason: str) -> None:
     assert (answer.status_code, answer.json()["status"], answer.json()["error"]) == (503, "error", reason)
 
 
+def test_a_reason_that_is_no_model_servers_own_is_its_owners_to_know(world: World) -> None:
+    job = world.service("net-crash", job=True, state=ServiceState.FAILED)
+    with world.store.write() as tx:
+        services.update(tx, services.find(tx, job.id), 0.0, reason="its last line was: /home/ann/secret.py")
+    world.settle()
+    answer = world.http.post(v2(job.id), json={"prompt": "hi"})
+    assert answer.status_code == 503 and "/home" not in answer.text and "its owner sees why" in answer.json()["error"]
+
+
 def test_a_job_that_ended_is_gone_for_good(world: World) -> None:
     job = world.service("net-over", job=True, state=ServiceState.STOPPED)
     answer = world.http.post(v2(job.id), json={"prompt": "hi"})
