@@ -12,6 +12,7 @@ _LAST = re.compile(rb',\s*"usage"\s*:\s*\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\}(?=\s*\}\
 MOST = 10**12
 """No request takes more of anything; an engine that says so would leave numbers that no column holds."""
 NONE = (None, None, None)
+END = b"data: [DONE]"
 MAX_EVENT_BYTES = 1 << 20
 """An event that is larger passes on in pieces."""
 
@@ -165,13 +166,14 @@ class Events:
     said along the way.
     """
 
-    __slots__ = ("_last", "_partial", "_rest", "_said_at", "_usage", "count", "hide", "hide_each")
+    __slots__ = ("_ended", "_last", "_partial", "_rest", "_said_at", "_usage", "count", "hide", "hide_each")
 
     def __init__(self, hide: bool, hide_each: bool = False) -> None:
         self.hide = hide
         self.hide_each = hide or hide_each
         self.count = 0
         """Events so far: what came out is estimated from it where the engine does not say."""
+        self._ended = 0
         self._said_at = 0
         """The count at the engine's last word."""
         self._usage: Usage | None = None
@@ -199,8 +201,8 @@ class Events:
 
     @property
     def later(self) -> int:
-        """Events since the engine's last word: that does not know of them."""
-        return self.count - self._said_at
+        """Events since the engine's last word, which does not know of them; the mark of the end is none."""
+        return max(0, self.count - self._said_at - self._ended)
 
     def feed(self, data: bytes) -> bytes:
         """What may go on to the client now."""
@@ -215,6 +217,7 @@ class Events:
             end = end or len(data)
             data, self._rest = data[:end], data[end:]
         self.count += data.count(b"data:")
+        self._ended += data.count(END)
         if b'"usage"' in data or b'"meta_info"' in data:
             return self._note(data)
         return data
@@ -223,6 +226,7 @@ class Events:
         """What is left at the end of a stream that does not end with a blank line."""
         rest, self._rest = self._rest, b""
         self.count += rest.count(b"data:")
+        self._ended += rest.count(END)
         return self._note(rest) if rest else rest
 
     def _note(self, whole: bytes) -> bytes:
