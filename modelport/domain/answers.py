@@ -14,7 +14,10 @@ Answer = tuple[int, dict[str, Any]]
 """HTTP status and body."""
 INITIALIZING = "Server is initializing (downloading files, setting up), please wait"
 LOADING = "Model is currently loading, please wait and try again"
-NOT_READY = "Model not loaded yet, please try again later"
+ERROR_CODES = {400: 1, 401: 1, 403: 2, 404: 1}
+"""ErrorRsp's `error_code`, by HTTP status; 3 for all others."""
+LONGEST_ERROR = 1000
+"""Characters of `error_desc` (nvidia-tao-core, ErrorRsp)."""
 RETRY_AFTER_S = 5
 
 
@@ -121,6 +124,13 @@ def shown(progress: Progress) -> dict[str, Any]:
         "details": {} if progress.share is None else {"share": round(progress.share, 3)},
         "timestamp": stamp(progress.at),
     }
+
+
+def error_rsp(message: str, status: int) -> dict[str, Any]:
+    """An error as TAO's clients read it: ErrorRsp's fields, and those of its servers."""
+    sentence = message[:LONGEST_ERROR]
+    code = ERROR_CODES.get(status, 3)
+    return {"error_desc": sentence, "error_code": code, "status": "error", "error": sentence}
 
 
 def stamp(at: float) -> str:

@@ -33,7 +33,6 @@ ROUTES: dict[Task, tuple[str, ...]] = {
 }
 READINESS = "/api/v1/health/readiness"
 STATUS = "/api/v1/status"
-MIB = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import re
 import time
 import uuid
 
+from modelport.domain import answers
 from modelport.domain.answers import RETRY_AFTER_S, Facts, chat, inference, liveness, readiness, status
 from modelport.domain.progress import FAILED_INITIALIZATION, FAILED_LOAD, Progress, failed
 from modelport.domain.states import ServiceState
@@ -23,8 +24,6 @@ V2 = re.compile(r"/api/v2/orgs/(?P<org>[^/]*)/inference_microservices/(?P<job>[^
 ORG = re.compile(r"[A-Za-z0-9_-]{1,255}")
 LOGINS = ("/api/v1/login", "/api/v2/login")
 HEALTH = {"/api/v1/status": status, "/api/v1/health/liveness": liveness, "/api/v1/health/readiness": readiness}
-CODES = {400: 1, 401: 1, 403: 2, 404: 1}
-"""ErrorRsp's `error_code`, by HTTP status; 3 for all others."""
 ORG_LABEL = "tao.org"
 OVER = (ServiceState.STOPPING, ServiceState.STOPPED)
 
@@ -73,16 +72,7 @@ def error_rsp(error: ModelportError, request_id: str) -> bytes:
     """An error as TAO's clients read it: ErrorRsp's fields, and those of its servers."""
     if isinstance(error, NotThere):
         return encode(error.body(request_id))
-    code = error.kind.status
-    return encode(
-        {
-            "error_desc": error.message[:1000],
-            "error_code": CODES.get(code, 3),
-            "status": "error",
-            "error": error.message[:1000],
-            "request_id": request_id,
-        }
-    )
+    return encode({**answers.error_rsp(error.message, error.kind.status), "request_id": request_id})
 
 
 def is_over(route: Route) -> bool:

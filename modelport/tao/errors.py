@@ -5,21 +5,15 @@ from typing import Any
 from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 
+from modelport.domain import answers
 from modelport.errors import ModelportError
-
-CODES = {400: 1, 401: 1, 403: 2, 404: 1}
-"""`error_code` by HTTP status; 3 for all others."""
-LONGEST = 1000
-"""Characters of `error_desc` (nvidia-tao-core, ErrorRsp)."""
 
 
 def error_rsp(error: ModelportError, status: int | None = None) -> JSONResponse:
     """The answer that an error is."""
     status = status or error.kind.status
-    sentence = error.message[:LONGEST]
     retry = error.retry_after()
-    body = {"error_desc": sentence, "error_code": CODES.get(status, 3), "status": "error", "error": sentence}
-    return JSONResponse(body, status, {"retry-after": retry} if retry else None)
+    return JSONResponse(answers.error_rsp(error.message, status), status, {"retry-after": retry} if retry else None)
 
 
 def first_problem(error: ValidationError) -> ModelportError:
